@@ -17,6 +17,7 @@ from headmix_server.api.routes import (
     completions,
     embeddings,
     files,
+    fine_tuning,
     health,
     limits,
     metrics,
@@ -40,6 +41,7 @@ _RESOURCES = (
     *(completions, chat, responses, classify, embeddings, pairs, moderations, tokens, models, batches),
     *(adapters, versions, sharing, canary, pins),
     *(files, uploads),
+    fine_tuning,
     *(tenants, tenant_adapters, limits, usage),
 )
 _PROBES = (health, metrics)

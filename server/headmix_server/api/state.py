@@ -1,5 +1,6 @@
 """Everything a request may need, assembled once at startup and passed to the routers; no field is reassigned later."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time
@@ -44,7 +45,9 @@ class ApiState:
 
     `generates`: the base can continue a text. `tokenizer` is the base's; `vocabularies` holds the tokenizers of
     adapters that add tokens, and `text_workers` tokenize what would block the event loop; `grammars` has them write
-    grammars. `refusal` returns the reason why requests must not be served at the moment, or None if they may.
+    grammars. `job_created` is set with each new job that the server has to check.
+
+    `refusal` returns the reason why requests must not be served at the moment, or None if they may.
     """
 
     settings: Settings
@@ -79,6 +82,7 @@ class ApiState:
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     open_on_any_route: OpenRequests = field(default_factory=OpenRequests)
     threads: Threads = field(default_factory=Threads)
+    job_created: asyncio.Event = field(default_factory=asyncio.Event)
     public_metrics: PublicMetrics = field(default_factory=PublicMetrics)
     created: int = field(default_factory=lambda: int(time()))
 

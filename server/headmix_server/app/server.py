@@ -26,6 +26,7 @@ from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.http.descriptors import room_for_connections
 from headmix_server.app.http.listen import listen, url_of
 from headmix_server.app.http.server import http_server
+from headmix_server.app.job_keeper import job_keeper
 from headmix_server.app.job_watch import JobWatch
 from headmix_server.app.loop_monitor import LoopMonitor
 from headmix_server.app.startup_gate import StartupGate
@@ -158,6 +159,8 @@ class Server:
         watching = asyncio.create_task(watch.run())
         monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)
         monitoring = asyncio.create_task(monitor.run())
+        keeper = job_keeper(state, claim.database, self._folder.checks)
+        keeping = asyncio.create_task(keeper.run())
         try:
             await asyncio.to_thread(parts.preload)
             self._door.open(app)
@@ -171,7 +174,7 @@ class Server:
                 supervisor.stop()  # immediately: open requests must not run alongside the successor's
             await parts.state.pinning.close()
             training.stop()
-            await end_tasks(background, monitoring, watching)
+            await end_tasks(background, monitoring, watching, keeping)
             await training_life
             supervisor.stop()
             await engine_life

@@ -6,7 +6,7 @@ files: `store` holds the bytes, and `library` combines the two.
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
@@ -48,6 +48,13 @@ _STATE_CHANGES = {
     VersionState.DELETED: Change.VERSION_DELETED,
 }
 
+AlsoPublished = Callable[[Session, AdapterVersion], None]
+"""More to do in the transaction that publishes a version."""
+
+
+def nothing_else(_: Session, __: AdapterVersion) -> None:
+    """Do nothing more."""
+
 
 class Catalog:
     """Names and versions of every tenant's adapters. `reserved` holds the base's names, which no adapter may have.
@@ -78,12 +85,16 @@ class Catalog:
         record: AdapterRecord,
         *,
         current: bool = True,
+        may_be_first: bool = False,
         actor: str = SERVER,
         quota: Quota | None = None,
+        also: AlsoPublished = nothing_else,
     ) -> Published:
         """Make the artifact the name's current version: a new version, unless the current one already has these bytes.
 
-        Without `current`, it is added next to the current version, unless the newest version already has these bytes.
+        Without `current`, it is added next to the current version, unless the newest version already has these bytes;
+        with `may_be_first`, a name without a current version gets it as that. `also` is called with the version within
+        the same transaction, and its errors undo everything.
 
         Raises:
             InvalidRequest: the name is malformed or reserved, or the tenant's name is malformed; or without `current`,
@@ -98,6 +109,7 @@ class Catalog:
                 row = AdapterRow(tenant=tenant, name=name, current=None, last=0)
                 session.add(row)
                 session.flush()
+            current = current or (may_be_first and row.current is None)
             if row.current is None and not current:
                 raise InvalidRequest("The first version of a name is its current one.", param="current")
             accept_artifact(session, record)
@@ -114,7 +126,9 @@ class Catalog:
                     end_canary(session, actor, row)
                 promote(session, row, row.last)
             session.flush()
-            return Published(one(session, tenant, name, None if current else row.last), created)
+            version = one(session, tenant, name, None if current else row.last)
+            also(session, version)
+            return Published(version, created)
 
     def rollback(self, tenant: str, name: str, version: int | None = None, *, actor: str = SERVER) -> AdapterVersion:
         """Make an earlier (or later) version current again and return it.
@@ -151,21 +165,31 @@ class Catalog:
             ModelNotFound: as `resolve`.
         """
         with self._changes.writing(tenant) as session:
+            return _delete_all(session, live_adapter(session, tenant, name), actor=actor)
+
+    def delete_version(self, tenant: str, name: str, version: int, *, actor: str = SERVER) -> Deleted:
+        """Delete one version, even the current one: the name then has its previous current version again.
+
+        A name without any other version is deleted as a whole.
+
+        Raises:
+            ModelNotFound: as `resolve`, or the adapter has no such version, or no longer.
+            InvalidRequest: it is the canary; or it is the only version that was ever current, and there are others.
+        """
+        with self._changes.writing(tenant) as session:
             row = live_adapter(session, tenant, name)
-            of_adapter = (VersionRow.adapter_id == row.id, NOT_DELETED)
-            found = session.execute(
-                select(VersionRow.number, VersionRow.digest).where(*of_adapter).order_by(VersionRow.number.desc())
-            ).all()
-            session.execute(update(VersionRow).where(*of_adapter).values(state=VersionState.DELETED.value))
-            strike(session, row)
-            share_nothing(session, row)
-            end_canary(session, actor, row)
-            unpin(session, row)
-            row.current = None
-            deleted = Deleted(tuple(number for number, _ in found), tuple(dict.fromkeys(digest for _, digest in found)))
-            audit(session, actor, tenant, "adapter.delete", name, versions=deleted.versions)
-            note(session, row, Change.DELETED)
-            return deleted
+            others = (VersionRow.adapter_id == row.id, NOT_DELETED, VersionRow.number != storable(version))
+            if row.current == version and session.scalar(select(VersionRow.number).where(*others).limit(1)) is None:
+                return _delete_all(session, row, actor=actor)
+            if row.current == version:
+                undo(session, row)
+                audit(session, actor, tenant, "adapter.rollback", f"{name}@{row.current}", before=version)
+                note(session, row, Change.ROLLED_BACK)
+                end_canary(session, actor, row)
+                session.flush()
+                require_accepted(session, one(session, tenant, name, None))
+            gone = _change_state(session, row, version, VersionState.DELETED, actor=actor)
+            return Deleted((gone.version,), (gone.digest,))
 
     def set_state(
         self, tenant: str, name: str, version: int, state: VersionState, *, actor: str = SERVER
@@ -314,6 +338,24 @@ def _digest(session: Session, row: AdapterRow, number: int | None) -> str | None
     return session.scalar(
         select(VersionRow.digest).where(VersionRow.adapter_id == row.id, VersionRow.number == number, ready)
     )
+
+
+def _delete_all(session: Session, row: AdapterRow, *, actor: str) -> Deleted:
+    """Delete an adapter and all its versions; see `Catalog.delete`."""
+    of_adapter = (VersionRow.adapter_id == row.id, NOT_DELETED)
+    found = session.execute(
+        select(VersionRow.number, VersionRow.digest).where(*of_adapter).order_by(VersionRow.number.desc())
+    ).all()
+    session.execute(update(VersionRow).where(*of_adapter).values(state=VersionState.DELETED.value))
+    strike(session, row)
+    share_nothing(session, row)
+    end_canary(session, actor, row)
+    unpin(session, row)
+    row.current = None
+    deleted = Deleted(tuple(number for number, _ in found), tuple(dict.fromkeys(digest for _, digest in found)))
+    audit(session, actor, row.tenant, "adapter.delete", row.name, versions=deleted.versions)
+    note(session, row, Change.DELETED)
+    return deleted
 
 
 def _change_state(

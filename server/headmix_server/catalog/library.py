@@ -14,7 +14,7 @@ from headmix_server.catalog.bind_base import other_base
 from headmix_server.catalog.bytes.holds import Hold, Holds
 from headmix_server.catalog.bytes.store import Collected, Store
 from headmix_server.catalog.bytes.upload import Upload
-from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.catalog import AlsoPublished, Catalog, nothing_else
 from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
@@ -72,10 +72,14 @@ class Library:
         record: AdapterRecord,
         *,
         current: bool = True,
+        may_be_first: bool = False,
         actor: str = SERVER,
         quota: Quota | None = None,
+        also: AlsoPublished = nothing_else,
     ) -> Published:
         """Store the verified upload and make it a version of the name, the current one if `current`.
+
+        `may_be_first` and `also` are as in `Catalog.publish`.
 
         Raises:
             InvalidRequest: as `Catalog.publish`; nothing changed.
@@ -89,7 +93,16 @@ class Library:
         with self.holds.acquire(record.digest):
             try:
                 self.store.commit(upload)
-                return self.catalog.publish(tenant, name, record, current=current, actor=actor, quota=quota)
+                return self.catalog.publish(
+                    tenant,
+                    name,
+                    record,
+                    current=current,
+                    may_be_first=may_be_first,
+                    actor=actor,
+                    quota=quota,
+                    also=also,
+                )
             except Exception:
                 self._doom(record.digest)
                 raise
@@ -114,6 +127,19 @@ class Library:
         gone = self.catalog.set_state(tenant, name, version, VersionState.DELETED, actor=actor)
         self._after_deletion(gone.digest)
         return gone
+
+    def delete_model(self, tenant: str, name: str, version: int | None, *, actor: str = SERVER) -> Deleted:
+        """Delete an adapter, or one version even if it is the current one (see `Catalog.delete_version`).
+
+        Raises:
+            ModelNotFound: this tenant has no such adapter or version.
+            InvalidRequest: as `Catalog.delete_version`.
+        """
+        if version is None:
+            return self.delete(tenant, name, actor=actor)
+        deleted = self.catalog.delete_version(tenant, name, version, actor=actor)
+        self._after_deletion(*deleted.digests)
+        return deleted
 
     # --- use -----------------------------------------------------------------------------------------------------
 

@@ -161,6 +161,11 @@ class EngineClient:
         self._draining = True
 
     @property
+    def is_draining(self) -> bool:
+        """Whether the server is stopping."""
+        return self._draining
+
+    @property
     def state(self) -> EngineState:
         """What a request would encounter now."""
         if self._socket is None:

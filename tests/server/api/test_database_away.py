@@ -30,6 +30,7 @@ BODIES = {
     "POST /detokenize": {"model": "poet", "tokens": [1]},
     "PUT /v1/adapters/{name}/sharing": {"tenants": ["other"]},
     "PUT /v1/adapters/{name}/canary": {"version": 1, "percent": 10},
+    "POST /v1/fine_tuning/jobs": {"model": "poet", "training_file": "x"},
     "POST /v1/tenants": {"name": "acme"},
     "POST /v1/tenants/{tenant}/keys": {"scopes": ["inference"]},
     "PATCH /v1/tenants/{tenant}/limits": {"adapters": 3},
@@ -45,6 +46,7 @@ NAMES = {
     "batch_id": "batch_1",
     "file_id": "file-1",
     "upload_id": "upload_1",
+    "job_id": "ftjob-1",
 }
 
 

@@ -21,6 +21,7 @@ from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.classify import ClassifyRequest
 from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
+from headmix_server.api.schemas.fine_tuning import FineTuningRequest
 from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
 from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
@@ -173,6 +174,7 @@ GENERATION, POOLING = "both generation routes", "classify, embeddings, rerank an
         (EmbeddingRequest, {POOLING, "embeddings"}),
         (RerankRequest, {POOLING}),
         (ScoreRequest, {POOLING}),
+        (FineTuningRequest, {"fine-tuning jobs"}),
     ],
 )
 def test_the_neutral_values_are_those_documented(request_body: type[RequestBody], places: set[str]) -> None:

@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from harness.server.api_rig import BASE, ApiRig, api_rig
+import pytest
+
+from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
+from headmix_server.catalog.version import AdapterRecord
 
 
 async def test_the_base_comes_first_and_then_the_tenants_adapters(rig: ApiRig) -> None:
@@ -50,3 +53,47 @@ async def test_an_encoder_base_and_its_adapters_say_they_do_not_generate(base_fo
         ("generation", ["embedding"]),
         ("classification", ["classification", "embedding"]),
     ]
+
+
+async def test_a_model_that_is_the_only_version_is_deleted_with_its_name(rig: ApiRig) -> None:
+    rig.publish("tone")
+    answer = await rig.client.delete("/v1/models/tone@1")
+    assert answer.json() == {"id": "tone@1", "object": "model", "deleted": True}
+    assert (await rig.client.get("/v1/models/tone")).status_code == 404
+    assert (await rig.client.delete("/v1/models/tone@1")).status_code == 404
+
+
+async def test_deleting_the_current_version_makes_the_one_before_it_current(rig: ApiRig) -> None:
+    for content in (b"1", b"2"):
+        rig.publish("tone", content)
+    assert (await rig.client.delete("/v1/models/tone@2")).status_code == 200
+    assert (await rig.client.get("/v1/models/tone")).json()["version"] == 1
+    assert (await rig.client.get("/v1/models/tone@2")).status_code == 404
+    actions = [entry.action for entry in rig.state.audit.entries(tenant=TENANT, before=None, limit=3)]
+    assert actions == ["artifact.free", "version.deleted", "adapter.rollback"]
+
+
+async def test_a_current_version_without_a_predecessor_is_not_deleted_before_others(rig: ApiRig) -> None:
+    version = rig.publish("tone", b"1")
+    with rig.state.library.store.receive(max_bytes=10) as upload:
+        upload.write(b"2")
+        record = AdapterRecord(
+            digest=upload.digest, base=version.accepted_for, size_bytes=1, num_parameters=1, config=version.config
+        )
+        rig.state.library.publish(TENANT, "tone", upload, record, current=False)
+    answer = await rig.client.delete("/v1/models/tone@1")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "version")
+    assert (await rig.client.get("/v1/models/tone")).json()["version"] == 1
+    assert (await rig.client.delete("/v1/models/tone@2")).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["tone", "tone@1", "tenant/tone", "Not A Name", "tone@1@2"])
+async def test_another_tenants_model_cannot_be_deleted_or_told_from_none(rig: ApiRig, model: str) -> None:
+    rig.publish("tone")
+    answer = await rig.other.delete(f"/v1/models/{model}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert (await rig.client.get("/v1/models/tone")).status_code == 200
+
+
+async def test_the_base_cannot_be_deleted(rig: ApiRig) -> None:
+    assert (await rig.client.delete(f"/v1/models/{BASE}")).status_code == 400

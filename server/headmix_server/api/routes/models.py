@@ -2,15 +2,19 @@
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_server.api.dependencies import AnyKey, State
+from headmix_server.api.dependencies import AdaptersKey, AnyKey, State
 from headmix_server.api.inference.lengths import context_length
 from headmix_server.api.inference.resolve import hold_version
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.middleware.request_record import record_of
+from headmix_server.api.naming import own_name
 from headmix_server.api.paging import AfterName, Limit
-from headmix_server.api.schemas.models import Capability, ModelList, ModelObject
+from headmix_server.api.schemas.models import Capability, ModelDeleted, ModelList, ModelObject
 from headmix_server.api.state import ApiState
+from headmix_server.catalog.names import NOWHERE, parse_reference
+from headmix_server.catalog.queries import not_found
 from headmix_server.catalog.version import AdapterVersion, VersionState
+from headmix_server.core.errors import InvalidRequest
 
 BASE_OWNER = "headmix"
 router = APIRouter(tags=["models"], route_class=GuardedRoute)
@@ -38,6 +42,21 @@ async def get_model(request: Request, model: str, principal: AnyKey, state: Stat
     if model == state.base.name:
         return _base(state)
     return _adapter(state, principal.tenant, model, await hold_version(state, model, record_of(request)))
+
+
+@router.delete("/v1/models/{model:path}")
+async def delete_model(model: str, principal: AdaptersKey, state: State) -> ModelDeleted:
+    """Delete an adapter, or one version of it (`name@3`); the previous current version then replaces a current one."""
+    if model == state.base.name:
+        raise InvalidRequest("The base cannot be deleted.", param="model")
+    reference = parse_reference(model)
+    if reference == NOWHERE:
+        raise not_found(model)
+    named = reference.name if reference.owner is None else f"{reference.owner}/{reference.name}"
+    name = await own_name(named, principal, state)
+    delete = state.library.delete_model
+    await state.threads.store(principal.tenant, delete, principal.tenant, name, reference.number, actor=principal.actor)
+    return ModelDeleted(id=model)
 
 
 def _base(state: ApiState) -> ModelObject:

@@ -29,6 +29,14 @@ class ModelObject(ResponseBody):
     max_model_len: int | None = None
 
 
+class ModelDeleted(ResponseBody):
+    """What was deleted, in OpenAI's form."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
 class ModelList(ResponseBody):
     """The base first, then the tenant's adapters by name, then those shared with it.
 

@@ -68,6 +68,8 @@ CLASSIFY: Neutral = MappingProxyType({"add_special_tokens": (True,), "priority":
 
 EMBEDDINGS: Neutral = MappingProxyType({**CLASSIFY, "embed_dtype": ("float32",), "endianness": ("native", "little")})
 
+FINE_TUNING: Neutral = MappingProxyType({"integrations": ([],)})
+
 
 def asks_for_nothing(value: object, neutral: tuple[object, ...]) -> bool:
     """Return whether the value is one of the neutral ones; unlike in Python, `true` does not equal 1."""

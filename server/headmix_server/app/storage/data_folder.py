@@ -61,6 +61,11 @@ class DataFolder:
         return self.root / "base.json"
 
     @property
+    def checks(self) -> Path:
+        """The folder of copies of data that is being checked for fine-tuning jobs."""
+        return self.root / "checks"
+
+    @property
     def address(self) -> Path:
         """The file with the URL of the server that uses this folder, which is the server that `admin.key` is for."""
         return self.root / "address"

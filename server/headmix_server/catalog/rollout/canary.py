@@ -49,6 +49,20 @@ def require_no_canary(session: Session, adapter: AdapterRow, number: int) -> Non
         raise InvalidRequest(f"{adapter.name}@{number} is the canary: end it first.", param="version")
 
 
+def start_canary(session: Session, tenant: str, name: str, canary: Canary, *, actor: str) -> None:
+    """Send a percentage of the name's requests to a version, as `Canaries.start`; on an error nothing was changed."""
+    adapter = live_adapter(session, tenant, name)
+    current = one(session, tenant, name, None)
+    other = one(session, tenant, name, storable(canary.version), asked=f"{name}@{canary.version}")
+    _require_alike(current, other)
+    require_accepted(session, other)
+    before = None if current.canary is None else current.canary.version
+    session.merge(CanaryRow(adapter_id=adapter.id, number=other.version, percent=canary.percent))
+    session.flush()
+    audit(session, actor, tenant, "canary.start", other.reference, percent=canary.percent)
+    note(session, adapter, Change.CANARY_RESIZED if before == other.version else Change.CANARY_STARTED)
+
+
 class Canaries:
     """All tenants' canaries. Safe to use from many threads; `actor` is who the audit records."""
 
@@ -66,16 +80,7 @@ class Canaries:
                 one in task or labels.
         """
         with self._changes.writing(tenant) as session:
-            adapter = live_adapter(session, tenant, name)
-            current = one(session, tenant, name, None)
-            other = one(session, tenant, name, storable(canary.version), asked=f"{name}@{canary.version}")
-            _require_alike(current, other)
-            require_accepted(session, other)
-            before = None if current.canary is None else current.canary.version
-            session.merge(CanaryRow(adapter_id=adapter.id, number=other.version, percent=canary.percent))
-            session.flush()
-            audit(session, actor, tenant, "canary.start", other.reference, percent=canary.percent)
-            note(session, adapter, Change.CANARY_RESIZED if before == other.version else Change.CANARY_STARTED)
+            start_canary(session, tenant, name, canary, actor=actor)
             return one(session, tenant, name, None)
 
     def end(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:

@@ -1,0 +1,108 @@
+"""Starts the process that checks a job's data, and waits for what it found.
+
+Owns how it is asked and limited, and that it has ended when the caller stops waiting. `__main__` is the other side.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import BaseShape
+from headmix_adapters.convert.confinement import ConversionLimits
+from headmix_server.fine_tuning.check.checked import Checked
+from headmix_server.fine_tuning.request import FineTuning
+from headmix_server.fine_tuning.result import JobError
+
+COMMAND = (sys.executable, "-m", "headmix_server.fine_tuning.check")
+CPU_SECONDS = 330
+"""A little more than the check itself takes at most, so that it is the check that says which line took too long."""
+SECONDS = 1800.0
+MEMORY_MIB = 2048
+_FILE_MIB = 1
+
+
+class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process is asked: a request whose files are in `folder`, and the base with its folder."""
+
+    request: FineTuning
+    folder: str
+    base_folder: str
+    base: BaseShape
+    limits: ConversionLimits
+
+
+_REQUEST = msgspec.json.Decoder(CheckRequest)
+_CHECKED = msgspec.json.Decoder(Checked)
+
+
+def decode_check_request(line: bytes) -> CheckRequest:
+    """Return the request on a line."""
+    return _REQUEST.decode(line)
+
+
+def check_limits(niceness: int) -> ConversionLimits:
+    """Return what the process may use."""
+    return ConversionLimits(
+        seconds=SECONDS, cpu_seconds=CPU_SECONDS, memory_mib=MEMORY_MIB, file_mib=_FILE_MIB, niceness=niceness
+    )
+
+
+async def check_isolated(request: FineTuning, folder: Path, base: ResolvedBase, limits: ConversionLimits) -> Checked:
+    """Return what the check of the files in a folder found. The process has ended when this returns or is cancelled."""
+    asked = CheckRequest(
+        request=request, folder=str(folder), base_folder=str(base.folder), base=base.shape, limits=limits
+    )
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(limits.seconds):
+            out, err, status = await _answer(process, msgspec.json.encode(asked))
+    except TimeoutError:
+        return _refused(f"checking the data took longer than {limits.seconds:g} seconds")
+    finally:
+        await _end(process)
+    if status == 0:
+        return _CHECKED.decode(out)
+    if status == -signal.SIGXCPU:
+        return _refused(f"checking the data took more than {limits.cpu_seconds} seconds of CPU time")
+    last = (err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"])[-1]
+    raise CheckError(last)
+
+
+class CheckError(Exception):
+    """The process failed; the message is the last it said."""
+
+
+def _refused(message: str) -> Checked:
+    return Checked(error=JobError(code="invalid_training_file", message=message, param="training_file"))
+
+
+async def _answer(process: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes, int]:
+    """Send the request as one line and return the process's output. Keeps its stdin open: closing it would end it."""
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise ValueError("the process was started without pipes")
+    with contextlib.suppress(ConnectionError):  # if it has already exited, its status says why
+        process.stdin.write(request + b"\n")
+        await process.stdin.drain()
+    out, err, status = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())
+    return out, err, status
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -1,0 +1,65 @@
+"""A new job: its files are the tenant's, and it is within the tenant's limits, in the transaction that makes it."""
+
+from sqlalchemy.orm import Session
+
+from headmix_server.core.errors import InvalidRequest, NotFound
+from headmix_server.database import audit
+from headmix_server.files.files import Files
+from headmix_server.files.references import hold_file
+from headmix_server.files.stored_file import Purpose
+from headmix_server.fine_tuning.quotas import TrainingQuota
+from headmix_server.fine_tuning.request import KIND, DataFile, FineTuning
+from headmix_server.jobs.job import Job
+from headmix_server.jobs.jobs import Jobs
+
+_UNREAD = ".parquet"
+"""Its reader is a large library in C++, which strangers' files don't reach."""
+
+
+def find_data(files: Files, tenant: str, file_id: str, *, param: str) -> DataFile:
+    """Return a file to train on.
+
+    Raises:
+        InvalidRequest: the tenant has no such file, or it was uploaded for something else; `param` named it.
+    """
+    try:
+        found = files.get(tenant, file_id)
+    except NotFound:
+        raise _no_file(file_id, param) from None
+    if found.purpose is not Purpose.FINE_TUNE:
+        message = f"{param} {found.id} was uploaded for {found.purpose.value!r}: upload it for 'fine-tune'."
+        raise InvalidRequest(message, param=param)
+    if found.filename.lower().endswith(_UNREAD):
+        message = (
+            f"{param} {found.id} is {found.filename!r}: Parquet is not read here; convert it to JSON Lines or CSV."
+        )
+        raise InvalidRequest(message, param=param)
+    return DataFile(id=found.id, digest=found.digest, filename=found.filename, size_bytes=found.size_bytes)
+
+
+def create_job(jobs: Jobs, tenant: str, request: FineTuning, quota: TrainingQuota) -> Job:
+    """Create a job, which the server is to check. It keeps its files' bytes, even if the files are deleted.
+
+    Raises:
+        RateLimitExceeded: the tenant has the most jobs already, or has used up the day's tokens.
+        InvalidRequest: a file does not exist any more.
+    """
+
+    def check_and_hold(session: Session, job_id: str) -> None:
+        quota.check_new(session, tenant)
+        for param, file in (("training_file", request.training), ("validation_file", request.validation)):
+            if file is None:
+                continue
+            try:
+                hold_file(session, tenant, file.id, holder=job_id)
+            except NotFound:
+                raise _no_file(file.id, param) from None
+        audit(session, request.actor, tenant, "fine_tuning.create", job_id, adapter=request.name)
+
+    return jobs.create(
+        tenant, KIND, request.json(), state="validating", base=request.fingerprint, in_transaction=check_and_hold
+    )
+
+
+def _no_file(file_id: str, param: str) -> InvalidRequest:
+    return InvalidRequest(f"{param}: there is no file {file_id[:64]!r}.", param=param)

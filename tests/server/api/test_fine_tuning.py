@@ -1,0 +1,320 @@
+"""Fine-tuning jobs over HTTP, without a worker: created, checked, listed, cancelled, paused, resumed; events."""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
+from headmix_server.app.job_keeper import job_keeper
+from headmix_server.database import open_database
+from headmix_server.files.stored_file import Purpose
+from headmix_server.fine_tuning.keeper import JobKeeper
+from headmix_server.fine_tuning.request import FineTuning, read_request
+from headmix_server.jobs.job import NewEvent
+from headmix_server.tenancy.keys.principal import Scope
+
+URL = "/v1/fine_tuning/jobs"
+CHATS = [
+    {"messages": [{"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"Number {n}."}]}
+    for n in range(12)
+]
+TEXTS = [{"text": f"this is text {n}", "label": "even" if n % 2 == 0 else "odd"} for n in range(12)]
+
+
+def jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+def upload(rig: ApiRig, content: bytes, filename: str = "data.jsonl", *, tenant: str = TENANT) -> str:
+    return rig.state.files.put(tenant, Purpose.FINE_TUNE, filename, [content]).id
+
+
+async def create(rig: ApiRig, **body: Any) -> dict[str, Any]:
+    file = body.pop("training_file", None) or upload(rig, jsonl(CHATS))
+    answer = await rig.client.post(URL, json={"model": BASE, "training_file": file, **body})
+    assert answer.status_code == 200, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+@contextmanager
+def keeping(rig: ApiRig) -> Iterator[JobKeeper]:
+    folder = rig.state.settings.data_dir
+    database = open_database(folder / "headmix.db")
+    try:
+        yield job_keeper(rig.state, database, folder / f"checks-{secrets.token_hex(4)}")
+    finally:
+        database.dispose()
+
+
+async def check_all(rig: ApiRig) -> None:
+    with keeping(rig) as keeper:
+        while await keeper.round():
+            pass
+
+
+def stored(rig: ApiRig, job: Mapping[str, Any]) -> FineTuning:
+    return read_request(rig.state.jobs.get(TENANT, job["id"]).request)
+
+
+async def get(rig: ApiRig, job: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = (await rig.client.get(f"{URL}/{job['id']}")).json()
+    return found
+
+
+async def test_a_new_job_is_checked_and_then_queued_with_every_hyperparameter_a_figure(rig: ApiRig) -> None:
+    job = await create(rig, suffix="My Poet", seed=3, metadata={"team": "a"})
+    assert job["status"] == "validating_files"
+    assert job["hyperparameters"] == {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+    assert (job["headmix"]["name"], job["user_provided_suffix"], job["seed"]) == ("my-poet", "My Poet", 3)
+    await check_all(rig)
+    job = await get(rig, job)
+    assert (job["status"], job["error"], job["fine_tuned_model"]) == ("queued", None, None)
+    assert job["hyperparameters"] == {"n_epochs": 10, "batch_size": 8, "learning_rate_multiplier": 1.0}
+    assert job["method"]["supervised"]["hyperparameters"] == job["hyperparameters"]
+    assert (job["headmix"]["task"], job["headmix"]["preset"], job["headmix"]["examples"]) == (
+        "generation",
+        "gpt2-nlg",
+        11,
+    )
+
+
+@pytest.mark.parametrize("names_task", [True, False])
+async def test_texts_with_labels_become_a_classifier(rig: ApiRig, names_task: bool) -> None:
+    extra = {"headmix": {"task": "classification"}} if names_task else {}
+    job = await create(rig, training_file=upload(rig, jsonl(TEXTS)), **extra)
+    await check_all(rig)
+    job = await get(rig, job)
+    assert (job["status"], job["headmix"]["task"], job["headmix"]["preset"]) == (
+        "queued",
+        "classification",
+        "roberta-nlu",
+    )
+    recipe = stored(rig, job).recipe
+    assert recipe is not None
+    assert recipe.classifier is not None
+    assert recipe.classifier.labels == ("even", "odd")
+
+
+async def test_chats_whose_answers_are_labels_become_a_classifier_when_asked(rig: ApiRig) -> None:
+    system = {"role": "system", "content": "Even or odd?"}
+    chats = [
+        {
+            "messages": [
+                system,
+                {"role": "user", "content": row["text"]},
+                {"role": "assistant", "content": row["label"]},
+            ]
+        }
+        for row in TEXTS
+    ]
+    job = await create(rig, training_file=upload(rig, jsonl(chats)), headmix={"task": "classification"})
+    await check_all(rig)
+    recipe = stored(rig, await get(rig, job)).recipe
+    assert recipe is not None
+    assert recipe.classifier is not None
+    assert recipe.classifier.labels == ("even", "odd")
+    events = (await rig.client.get(f"{URL}/{job['id']}/events")).json()["data"]
+    assert any(event["level"] == "warn" and "system message" in event["message"] for event in events)
+
+
+async def test_each_faulty_line_of_the_training_file_is_named_and_the_job_fails(rig: ApiRig) -> None:
+    content = jsonl(CHATS[:2]) + b"no json\n" + jsonl(CHATS[2:4]) + b'{"messages": []}\n'
+    job = await create(rig, training_file=upload(rig, content, "chats.jsonl"))
+    await check_all(rig)
+    job = await get(rig, job)
+    assert (job["status"], job["fine_tuned_model"], job["error"]["code"]) == ("failed", None, "invalid_training_file")
+    assert job["error"]["param"] == "training_file"
+    assert job["error"]["message"].startswith("chats.jsonl: line 3: ")
+    assert [fault.partition(":")[0] for fault in job["error"]["faults"]] == ["line 3", "line 6"]
+    assert job["finished_at"] is not None
+    newest = (await rig.client.get(f"{URL}/{job['id']}/events")).json()["data"][0]
+    assert (newest["level"], newest["message"]) == ("error", job["error"]["message"])
+
+
+async def test_a_label_of_the_validation_file_that_training_lacks_is_named(rig: ApiRig) -> None:
+    validation = upload(rig, jsonl([{"text": "three", "label": "prime"}]), "held-out.jsonl")
+    job = await create(rig, training_file=upload(rig, jsonl(TEXTS)), validation_file=validation)
+    await check_all(rig)
+    error = (await get(rig, job))["error"]
+    assert (error["code"], error["param"]) == ("invalid_validation_file", "validation_file")
+    assert "held-out.jsonl: line 1: label 'prime'" in error["message"]
+
+
+async def test_a_file_deleted_after_the_job_was_created_is_trained_on_all_the_same(rig: ApiRig) -> None:
+    file = upload(rig, jsonl(CHATS))
+    job = await create(rig, training_file=file)
+    rig.state.files.delete(TENANT, file)
+    await check_all(rig)
+    assert (await get(rig, job))["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"training_file": "file-none"}, "training_file"),
+        ({"validation_file": "file-none"}, "validation_file"),
+        ({"suffix": "!!!"}, "suffix"),
+        ({"suffix": BASE}, "suffix"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
+        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"method": {"type": "reinforcement"}}, "method.type"),
+        ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs"),
+        ({"seed": -1}, "seed"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
+        ({"headmix": {"sites": ["q"]}}, "headmix"),
+        ({"headmix": {"ranks": 4}}, "headmix"),
+        ({"headmix": {"ranks": {"q": 0}}}, "headmix.ranks"),
+        ({"headmix": {"publish": {"canary": 101}}}, "headmix.publish"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_a_request_that_cannot_be_done_is_refused_by_its_parameter(
+    rig: ApiRig, body: dict[str, Any], param: str
+) -> None:
+    answer = await rig.client.post(URL, json={"model": BASE, "training_file": upload(rig, jsonl(CHATS)), **body})
+    error = answer.json()["error"]
+    assert answer.status_code == 400, error
+    assert error["param"].startswith(param), error
+    assert (await rig.client.get(URL)).json()["data"] == []
+
+
+async def test_a_file_for_another_purpose_is_not_trained_on(rig: ApiRig) -> None:
+    file = rig.state.files.put(TENANT, Purpose.BATCH, "requests.jsonl", [b"{}"]).id
+    answer = await rig.client.post(URL, json={"model": BASE, "training_file": file})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "training_file")
+    assert "'batch'" in answer.json()["error"]["message"]
+
+
+async def test_only_the_base_is_trained_from(rig: ApiRig) -> None:
+    rig.publish("tone")
+    for model, status in (("tone", 400), ("gpt-4o-mini", 404)):
+        answer = await rig.client.post(URL, json={"model": model, "training_file": upload(rig, jsonl(CHATS))})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (status, "model")
+
+
+async def test_another_tenants_job_or_file_does_not_exist(rig: ApiRig) -> None:
+    job = await create(rig)
+    missing = {}
+    for path, method in (
+        ("", "GET"),
+        ("/events", "GET"),
+        ("/checkpoints", "GET"),
+        ("/cancel", "POST"),
+        ("/pause", "POST"),
+        ("/resume", "POST"),
+    ):
+        answers = [await rig.other.request(method, f"{URL}/{name}{path}") for name in (job["id"], "ftjob-none")]
+        missing[path] = {answer.status_code for answer in answers}
+        texts = {answer.text.replace(job["id"], "ftjob-none") for answer in answers}
+        assert len(texts) == 1, texts
+    assert set(map(frozenset, missing.values())) == {frozenset({404})}
+    foreign = {"model": BASE, "training_file": upload(rig, jsonl(CHATS), tenant=OTHER_TENANT)}
+    assert (await rig.client.post(URL, json=foreign)).status_code == 400
+    assert (await rig.other.get(URL)).json() == {"object": "list", "data": [], "has_more": False}
+
+
+async def test_changing_jobs_takes_the_scope_adapters(rig: ApiRig) -> None:
+    job = await create(rig)
+    key = rig.key(Scope.INFERENCE)
+    assert (await rig.client.get(f"{URL}/{job['id']}", headers=key)).status_code == 200
+    assert (await rig.client.post(f"{URL}/{job['id']}/cancel", headers=key)).status_code == 403
+    assert (await rig.client.post(URL, json={"model": BASE, "training_file": "x"}, headers=key)).status_code == 403
+
+
+async def test_a_job_is_paused_resumed_and_cancelled_and_stays_so(rig: ApiRig) -> None:
+    job = await create(rig)
+    await check_all(rig)
+    url = f"{URL}/{job['id']}"
+    assert [(await rig.client.post(f"{url}/{what}")).json()["status"] for what in ("pause", "resume", "cancel")] == [
+        "paused",
+        "queued",
+        "cancelled",
+    ]
+    assert (await rig.client.post(f"{url}/cancel")).json()["status"] == "cancelled"
+    refused = await rig.client.post(f"{url}/resume")
+    assert (refused.status_code, refused.json()["error"]["message"]) == (
+        400,
+        "A job that is cancelled cannot be resumed.",
+    )
+
+
+async def test_a_job_cancelled_while_its_data_is_checked_is_not_queued(rig: ApiRig) -> None:
+    job = await create(rig)
+    await rig.client.post(f"{URL}/{job['id']}/cancel")
+    await check_all(rig)
+    assert (await get(rig, job))["status"] == "cancelled"
+
+
+async def test_jobs_are_listed_newest_first_by_page_and_by_metadata(rig: ApiRig) -> None:
+    file = upload(rig, jsonl(CHATS))
+    made = [
+        await create(rig, training_file=file, metadata=metadata) for metadata in (None, {"a": "1"}, {"a": "1", "b": ""})
+    ]
+    ids = [job["id"] for job in made]
+    listed = {job["id"] for job in (await rig.client.get(URL)).json()["data"]}
+    assert listed == set(ids)
+    pages, after = [], None
+    while True:
+        page = (await rig.client.get(URL, params={"limit": 2} | ({"after": after} if after else {}))).json()
+        pages += [job["id"] for job in page["data"]]
+        if not page["has_more"]:
+            break
+        after = page["data"][-1]["id"]
+    assert sorted(pages) == sorted(ids)
+    assert len(pages) == len(ids)
+    for query, expected in (
+        ({"metadata[a]": "1"}, ids[1:]),
+        ({"metadata[a]": "1", "metadata[b]": ""}, ids[2:]),
+        ({"metadata[a]": "2"}, []),
+        ({"metadata": "null"}, ids[:1]),
+    ):
+        found = (await rig.client.get(URL, params=query)).json()["data"]
+        assert sorted(job["id"] for job in found) == sorted(expected), query
+
+
+async def test_events_are_paged_newest_first_and_streamed_oldest_first_until_the_end(rig: ApiRig) -> None:
+    job = await create(rig)
+    for number in range(3):
+        rig.state.jobs.add_event(job["id"], NewEvent(f"event {number}"))
+    figures = json.dumps({"step": 1, "train_loss": 0.5})
+    rig.state.jobs.add_event(job["id"], NewEvent("Step 1", type="metrics", data=figures))
+    url = f"{URL}/{job['id']}/events"
+    first = (await rig.client.get(url, params={"limit": 3})).json()
+    assert ([event["message"] for event in first["data"]], first["has_more"]) == (
+        ["Step 1", "event 2", "event 1"],
+        True,
+    )
+    assert (first["data"][0]["type"], first["data"][0]["data"]) == ("metrics", {"step": 1, "train_loss": 0.5})
+    rest = (await rig.client.get(url, params={"after": first["data"][-1]["id"]})).json()
+    assert rest["data"][0]["message"] == "event 0"
+    await rig.client.post(f"{URL}/{job['id']}/cancel")
+    streamed = await rig.client.get(url, params={"stream": "true", "after": first["data"][1]["id"]})
+    lines = [line.removeprefix("data: ") for line in streamed.text.split("\n\n") if line]
+    assert [json.loads(line)["message"] for line in lines[:-1]] == ["Step 1", "The job is cancelled."]
+    assert lines[-1] == "[DONE]"
+    wrong = await rig.client.get(url, params={"after": "ftevent-other-1"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "after")
+
+
+async def test_a_tenant_has_at_most_its_limit_of_unfinished_jobs(rig: ApiRig) -> None:
+    rig.state.limits.change(TENANT, {"training_jobs": 1}, actor="test")
+    job = await create(rig)
+    refused = await rig.client.post(URL, json={"model": BASE, "training_file": upload(rig, jsonl(CHATS))})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    await rig.client.post(f"{URL}/{job['id']}/cancel")
+    await create(rig)
+
+
+async def test_a_job_that_would_read_more_tokens_than_a_day_allows_fails_with_the_figures(rig: ApiRig) -> None:
+    rig.state.limits.change(TENANT, {"training_tokens_per_day": 50}, actor="test")
+    job = await create(rig)
+    await check_all(rig)
+    job = await get(rig, job)
+    assert (job["status"], job["error"]["code"]) == ("failed", "rate_limit_exceeded")
+    assert "50 per day" in job["error"]["message"]

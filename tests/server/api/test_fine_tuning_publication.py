@@ -1,0 +1,158 @@
+"""The result of a trained job becomes a version, in one transaction with the job's end."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.server.api_rig import TENANT, ApiRig
+from headmix_server.core.errors import StorageUnavailable
+from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
+from headmix_server.jobs.changes import read_job
+from headmix_server.jobs.jobs import Jobs
+from headmix_server.jobs.tables import JobRow
+from tests.server.api.test_fine_tuning import URL, check_all, create, get, keeping
+
+CURVES = "curves.svg"
+
+
+async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str, ...] = (), **body: Any) -> str:
+    """Return the id of a job whose worker is done with it."""
+    job = await create(rig, **{"suffix": "tone", **body})
+    await check_all(rig)
+    artifact, picture = folder / "a.safetensors", folder / CURVES
+    random_artifact(
+        artifact, rig.state.base.shape, seed=seed, classifier=classifier_config(*labels) if labels else None
+    )
+    picture.write_text("<svg/>")
+    files = rig.state.files
+    result = Trained(
+        artifact=StoredBytes(digest=files.put_bytes(artifact), size_bytes=artifact.stat().st_size),
+        files=(ResultFile(filename=CURVES, digest=files.put_bytes(picture), size_bytes=6),),
+        trained_tokens=99,
+        scores={"adapter": {"answer_nll": 1.5}},
+    )
+    rig.state.jobs.move(job["id"], before={"queued"}, after="publishing", result=result.json())
+    identity: str = job["id"]
+    return identity
+
+
+async def versions(rig: ApiRig) -> list[tuple[int, bool]]:
+    listed = (await rig.client.get("/v1/adapters/tone/versions")).json().get("data", [])
+    return [(version["version"], version["current"]) for version in listed]
+
+
+async def test_a_trained_job_ends_with_a_model_that_can_be_asked_and_its_files(rig: ApiRig, tmp_path: Path) -> None:
+    job = await trained(rig, tmp_path)
+    assert (await get(rig, {"id": job}))["status"] == "running"
+    await check_all(rig)
+    ended = await get(rig, {"id": job})
+    assert (ended["status"], ended["fine_tuned_model"], ended["trained_tokens"]) == ("succeeded", "tone@1", 99)
+    assert ended["headmix"]["scores"] == {"adapter": {"answer_nll": 1.5}}
+    assert (await rig.client.get(f"/v1/models/{ended['fine_tuned_model']}")).json()["version"] == 1
+    (file,) = ended["result_files"]
+    stored = rig.state.files.get(TENANT, file)
+    assert (stored.filename, stored.purpose) == (CURVES, "fine-tune-results")
+    with rig.state.files.open(TENANT, file) as content:
+        assert content.read() == b"<svg/>"
+    messages = [event["message"] for event in (await rig.client.get(f"{URL}/{job}/events")).json()["data"]]
+    assert messages[:2] == ["The job has successfully completed", "New fine-tuned model created: tone@1"]
+    asked = {"model": "tone@1", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    assert (await rig.client.post("/v1/chat/completions", json=asked)).status_code == 200
+    assert (await rig.client.delete("/v1/models/tone@1")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("publish", "expected", "canary"),
+    [
+        ("current", [(2, True), (1, False)], None),
+        ("beside", [(2, False), (1, True)], None),
+        ({"canary": 25}, [(2, False), (1, True)], {"version": 2, "percent": 25}),
+    ],
+)
+async def test_the_request_decides_what_becomes_of_the_version(
+    rig: ApiRig, tmp_path: Path, publish: object, expected: list[tuple[int, bool]], canary: object
+) -> None:
+    await trained(rig, tmp_path, headmix={"publish": "beside"})  # the first version is current all the same
+    await check_all(rig)
+    assert await versions(rig) == [(1, True)]
+    job = await trained(rig, tmp_path, seed=1, headmix={"publish": publish})
+    await check_all(rig)
+    assert (await get(rig, {"id": job}))["fine_tuned_model"] == "tone@2"
+    assert await versions(rig) == expected
+    assert (await rig.client.get("/v1/adapters/tone")).json()["canary"] == canary
+
+
+async def test_what_cannot_be_a_canary_is_published_beside_and_the_job_says_so(rig: ApiRig, tmp_path: Path) -> None:
+    await trained(rig, tmp_path)
+    await check_all(rig)
+    job = await trained(rig, tmp_path, seed=1, labels=("a", "b"), headmix={"publish": {"canary": 50}})
+    await check_all(rig)
+    assert await versions(rig) == [(2, False), (1, True)]
+    events = (await rig.client.get(f"{URL}/{job}/events")).json()["data"]
+    assert [event["message"][:21] for event in events if event["level"] == "warn"] == ["No canary was started"]
+
+
+async def test_a_crash_before_the_end_of_the_transaction_publishes_nothing_and_the_next_try_once(
+    rig: ApiRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await trained(rig, tmp_path)
+
+    def die(*_: object, **__: object) -> bool:
+        raise StorageUnavailable("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Jobs, "move_in", die)
+        await check_all(rig)
+    assert (await get(rig, {"id": job}))["status"] == "running"
+    assert await versions(rig) == []
+    assert rig.state.files.list(TENANT, purpose="fine-tune-results").files == ()
+    await asyncio.gather(check_all(rig), check_all(rig))
+    assert (await get(rig, {"id": job}))["fine_tuned_model"] == "tone@1"
+    assert await versions(rig) == [(1, True)]
+    assert len(rig.state.files.list(TENANT, purpose="fine-tune-results").files) == 1
+
+
+async def test_a_job_that_has_moved_on_is_not_published(
+    rig: ApiRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await trained(rig, tmp_path)
+    usual: Callable[..., bool] = Jobs.move_in
+
+    def ended_meanwhile(self: Jobs, session: Session, job_id: str, **options: Any) -> bool:
+        row = session.get(JobRow, job_id)
+        assert row is not None
+        row.state = "cancelled"
+        session.flush()
+        assert read_job(session, JobRow.id == job_id) is not None
+        return usual(self, session, job_id, **options)
+
+    monkeypatch.setattr(Jobs, "move_in", ended_meanwhile)
+    with keeping(rig) as keeper:
+        await keeper.round()
+    assert await versions(rig) == []
+    assert (await get(rig, {"id": job}))["fine_tuned_model"] is None
+
+
+async def test_an_artifact_that_cannot_be_served_ends_the_job(rig: ApiRig, tmp_path: Path) -> None:
+    job = await trained(rig, tmp_path)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"nonsense")
+    result = Trained(artifact=StoredBytes(digest=rig.state.files.put_bytes(broken), size_bytes=8))
+    rig.state.jobs.move(job, before={"publishing"}, after="publishing", result=result.json())
+    await check_all(rig)
+    ended = await get(rig, {"id": job})
+    assert (ended["status"], ended["error"]["code"], ended["fine_tuned_model"]) == ("failed", "invalid_adapter", None)
+
+
+async def test_a_result_beyond_the_tenants_quota_ends_the_job(rig: ApiRig, tmp_path: Path) -> None:
+    job = await trained(rig, tmp_path)
+    rig.publish("other")
+    rig.state.limits.change(TENANT, {"adapters": 1}, actor="test")
+    await check_all(rig)
+    ended = await get(rig, {"id": job})
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "rate_limit_exceeded")
