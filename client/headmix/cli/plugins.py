@@ -28,6 +28,7 @@ _KNOWN = {
     "serve": Known("Start the server.", "server"),
     "train": Known("Train an adapter.", "train"),
     "train-worker": Known("Train fine-tuning jobs of a server, on this machine.", "server"),
+    "validate-data": Known("Check a data file for training in full.", "adapters"),
     "inspect": Known("Show what an adapter artifact contains.", "adapters"),
     "verify": Known("Check an adapter artifact in full.", "adapters"),
     "compare": Known("Show adapter artifacts next to each other.", "adapters"),
