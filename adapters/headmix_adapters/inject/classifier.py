@@ -1,5 +1,6 @@
 """`AdaptedModel` for classification: pooled states through the adapter's head, and the loss for its problem."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -15,17 +16,28 @@ from headmix_adapters.inject.errors import AttachError
 
 
 class ClassifierModel(AdaptedModel):
-    """A classifier around the model's layers; the model's own head or pooler, if any, is not used."""
+    """A classifier around the model's layers; the model's own head or pooler, if any, is not used.
+
+    Label smoothing and `class_weights`, one for each label of single_label, only apply in training.
+    """
 
     # The loss is a mean over texts, so Trainer averages micro-batches itself.
     accepts_loss_kwargs = False
 
-    def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter, *, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        adapter: AttachedAdapter,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(model, adapter)
         if adapter.head is None:
             raise AttachError("the adapter has no classification head")
         self._classifier = adapter.head.config
         self.label_smoothing = label_smoothing
+        self._weights = None if class_weights is None else torch.tensor(class_weights)
 
     @property
     def classifier(self) -> ClassifierConfig:
@@ -57,15 +69,21 @@ class ClassifierModel(AdaptedModel):
         head = cast("ClassifierHead", self.head)
         logits = head(self.hidden_states(input_ids, mask, prefix_states), mask, input_ids)
         smoothing = self.label_smoothing if self.training else 0.0
-        loss = None if labels is None else problem_loss(self.problem, logits, labels, smoothing)
+        weights = self._weights.to(logits) if self._weights is not None and self.training else None
+        loss = None if labels is None else problem_loss(self.problem, logits, labels, smoothing, weights)
         return SequenceClassifierOutput(loss=cast("torch.FloatTensor | None", loss), logits=logits)
 
 
-def problem_loss(problem: Problem, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean loss: cross entropy, binary cross entropy per label, or squared error."""
+def problem_loss(
+    problem: Problem, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Return the mean loss: cross entropy, binary cross entropy per label, or squared error.
+
+    `weights` [labels] are for single_label: how much a text of each label counts in the mean.
+    """
     match problem:
         case "single_label":
-            return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+            return nn.functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing)
         case "multi_label":
             smoothed = labels.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
             return nn.functional.binary_cross_entropy_with_logits(logits, smoothed)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+from transformers import PreTrainedModel
 
 from headmix_adapters.artifact import digest_bytes, digest_file
-from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel, attach
+from headmix_adapters.inject import AdaptedModel, AttachedAdapter, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.recomputation import recomputed_layers
 from headmix_adapters.inject.split import split_backbone
@@ -26,6 +27,7 @@ from headmix_adapters.train.history.events import Started
 from headmix_adapters.train.history.history import history_path, read_history, write_history
 from headmix_adapters.train.history.recorder import open_recorder
 from headmix_adapters.train.prepare import Material, load_model, precision
+from headmix_adapters.train.recipe.class_weights import class_weights
 from headmix_adapters.train.save import Result, training_record, write_result
 from headmix_adapters.train.scoring.evaluate import Evaluation, Scores, deciding_score
 from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
@@ -162,13 +164,22 @@ def _fit(run: _Run, checkpoint: Path | None, reporter: Reporter) -> Fit:
     base = material.model if material.model.dtype == dtype else load_model(material.base, dtype)
     adapter = attach(base, material.config, material.layers, dropout=table.dropout, seed=table.seed)
     try:
-        kind = LanguageModel if material.recipe.classifier is None else ClassifierModel
-        model = kind(base, adapter, label_smoothing=table.label_smoothing)
+        model = _model(material, base, adapter)
         examples = _training_examples(material, model, reporter)
         with recomputed_layers(base, wanted=table.gradient_checkpointing):
             return _fit_model(run, model, examples, checkpoint, reporter)
     finally:
         adapter.detach()
+
+
+def _model(material: Material, base: PreTrainedModel, adapter: AttachedAdapter) -> AdaptedModel:
+    table, classifier = material.recipe.training, material.recipe.classifier
+    if classifier is None:
+        return LanguageModel(base, adapter, label_smoothing=table.label_smoothing)
+    weights = None
+    if table.class_weights is not None:
+        weights = class_weights(table.class_weights, classifier, (one.labels for one in material.train.examples))
+    return ClassifierModel(base, adapter, label_smoothing=table.label_smoothing, class_weights=weights)
 
 
 def _fit_model(

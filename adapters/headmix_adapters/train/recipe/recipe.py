@@ -15,6 +15,8 @@ from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.data.conversation import Learn
 from headmix_adapters.train.errors import RecipeError
+from headmix_adapters.train.recipe.class_weights import ClassWeights, check_class_weights
+from headmix_adapters.train.scoring.metrics import Metric, metrics_fault
 
 Rank = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -98,7 +100,8 @@ class TrainingTable(_Table, frozen=True):
     or every `score_every` optimizer steps and at the end. `early_stopping_patience` ends training after that many
     scorings in a row without a better score, and keeps the tensors of the best. `gradient_checkpointing` computes each
     layer again in the backward pass instead of keeping what is inside it: the same tensors, less memory, more time.
-    `packing` puts several texts into one row of at most `max_length` tokens; none sees another.
+    `packing` puts several texts into one row of at most `max_length` tokens; none sees another. `class_weights` are how
+    much a text of each label counts in the loss; "balanced": as much as its label is rare.
     """
 
     epochs: Positive
@@ -116,6 +119,7 @@ class TrainingTable(_Table, frozen=True):
     gradient_checkpointing: bool = False
     packing: bool = False
     precision: Precision = "auto"
+    class_weights: ClassWeights | None = None
 
 
 class SweepTable(_Table, frozen=True):
@@ -139,7 +143,7 @@ class Recipe(_Table, frozen=True):
     `chat_template` is a jinja file, relative to the recipe, that renders the adapter's chats in place of the base's.
     `added_tokens` are words that become the adapter's own tokens, with embedding rows learned in training.
     `examples` are prompts with expected answers, shown with the artifact; by default they come from the held-out data.
-    `sweep` is for `headmix train --sweep` alone.
+    `sweep` is for `headmix train --sweep` alone. `metrics` are scores to compute beyond the task's own.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -153,6 +157,7 @@ class Recipe(_Table, frozen=True):
     added_tokens: tuple[str, ...] = ()
     examples: tuple[ExamplePrompt, ...] | None = None
     sweep: SweepTable | None = None
+    metrics: tuple[Metric, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.task == "classification") != (self.classifier is not None):
@@ -162,6 +167,12 @@ class Recipe(_Table, frozen=True):
             raise ValueError("classifier.pad_token is for converted adapters: trained ones read the last token itself")
         if self.training.packing and self.classifier is not None:
             raise ValueError("training.packing is for generation: a classifier reads one state per row")
+        if (fault := metrics_fault(self.metrics, self.classifier)) is not None:
+            raise ValueError(fault)
+        if self.metrics and self.added_tokens and self.classifier is None:
+            raise ValueError("metrics of generated answers are not defined for a recipe with added_tokens")
+        if self.training.class_weights is not None:
+            check_class_weights(self.training.class_weights, self.classifier)
         foreign = "rank" if self.adapter.method == "kernel-mix" else "preset"
         if self.sweep is not None and getattr(self.sweep, foreign):
             raise ValueError(f"sweep.{foreign} does not belong to method {self.adapter.method}")

@@ -23,6 +23,8 @@ from headmix_adapters.inject.classifier import ClassifierModel, problem_loss
 from headmix_adapters.train.data.batches import by_length, collate
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import TrainError
+from headmix_adapters.train.scoring.label_metrics import label_scores, number_scores
+from headmix_adapters.train.scoring.metrics import Metric
 
 Scores = dict[str, float]
 SQUARES = "mean_squared_error"
@@ -73,7 +75,9 @@ def deciding_score(classifier: ClassifierConfig | None) -> DecidingScore:
 
 
 @torch.no_grad()
-def evaluate_classifier(model: ClassifierModel, examples: Sequence[Example], batch_size: int) -> Evaluation:
+def evaluate_classifier(
+    model: ClassifierModel, examples: Sequence[Example], batch_size: int, metrics: Sequence[Metric] = ()
+) -> Evaluation:
     """Return a classifier's scores and its loss; restores the mode the model was in."""
     training = model.training
     model.eval()
@@ -85,14 +89,16 @@ def evaluate_classifier(model: ClassifierModel, examples: Sequence[Example], bat
         labels.append(tensors["labels"].cpu())
     model.train(training)
     all_logits, all_labels = torch.cat(logits), torch.cat(labels)
-    judged = evaluate_labels(model.classifier, all_logits, all_labels)
+    judged = evaluate_labels(model.classifier, all_logits, all_labels, metrics)
     if model.problem == "regression":
         return judged
     loss = float(problem_loss(model.problem, all_logits, all_labels))
     return msgspec.structs.replace(judged, scores=judged.scores | {"loss": loss})
 
 
-def evaluate_labels(classifier: ClassifierConfig, logits: Tensor, labels: Tensor) -> Evaluation:
+def evaluate_labels(
+    classifier: ClassifierConfig, logits: Tensor, labels: Tensor, metrics: Sequence[Metric] = ()
+) -> Evaluation:
     """Return the scores of label logits [texts, labels] against labels as `ClassifierModel.forward` takes them."""
     match classifier.problem:
         case "single_label":
@@ -101,11 +107,13 @@ def evaluate_labels(classifier: ClassifierConfig, logits: Tensor, labels: Tensor
         case "multi_label":
             predicted, actual = (logits > 0).long(), labels.long()
         case "regression":
-            return Evaluation({SQUARES: float((logits - labels).square().mean())})
+            squares = float((logits - labels).square().mean())
+            return Evaluation({SQUARES: squares} | number_scores(metrics, logits, labels))
     right = (predicted == actual).all(dim=-1).double().mean()
     label_f1 = _label_f1(classifier.labels, predicted, actual)
     macro_f1 = sum(label_f1.values()) / len(label_f1) if label_f1 else 0.0
-    return Evaluation({"accuracy": float(right), "macro_f1": macro_f1}, label_f1)
+    scores = {"accuracy": float(right), "macro_f1": macro_f1} | label_scores(metrics, predicted, actual)
+    return Evaluation(scores, label_f1)
 
 
 def _label_f1(names: Sequence[str], predicted: Tensor, actual: Tensor) -> Scores:

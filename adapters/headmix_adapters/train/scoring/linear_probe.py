@@ -37,7 +37,7 @@ def evaluate_linear_probe(material: Material) -> Evaluation | None:
     mean, deviation = states.mean(dim=0), states.std(dim=0, correction=0) + 1e-6
     probe = _fit(classifier, (states - mean) / deviation, labels)
     with torch.no_grad():
-        return evaluate_labels(classifier, probe((texts - mean) / deviation), expected)
+        return evaluate_labels(classifier, probe((texts - mean) / deviation), expected, material.recipe.metrics)
 
 
 def _fit(classifier: ClassifierConfig, states: Tensor, labels: Tensor) -> nn.Linear:

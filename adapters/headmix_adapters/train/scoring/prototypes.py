@@ -18,6 +18,7 @@ from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.train.data.batches import by_length, collate
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.scoring.evaluate import Evaluation, evaluate_labels
+from headmix_adapters.train.scoring.metrics import Metric
 
 
 @torch.no_grad()
@@ -27,6 +28,7 @@ def evaluate_prototypes(
     train: Sequence[Example],
     held_out: Sequence[Example],
     batch_size: int,
+    metrics: Sequence[Metric] = (),
 ) -> Evaluation | None:
     """Return the base's own scores on the held-out examples; None if labels are sets or numbers."""
     if classifier.problem != "single_label":
@@ -34,7 +36,7 @@ def evaluate_prototypes(
     known, labels = _embed(model, train, batch_size)
     prototypes = known.new_zeros(len(classifier.labels), known.shape[-1]).index_add_(0, labels, known)
     texts, expected = _embed(model, held_out, batch_size)
-    return evaluate_labels(classifier, texts @ normalize(prototypes, dim=-1).T, expected)
+    return evaluate_labels(classifier, texts @ normalize(prototypes, dim=-1).T, expected, metrics)
 
 
 def _embed(model: PreTrainedModel, examples: Sequence[Example], batch_size: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.text.tokenizer import BaseTokenizer
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.scoring.evaluate import Evaluation, evaluate_labels
+from headmix_adapters.train.scoring.metrics import Metric
 
 _QUESTION = "Which of these labels fits the text: {labels}? Answer with the label alone.\n\nText: {text}"
 
@@ -27,6 +28,7 @@ def evaluate_zero_shot(
     base: BaseText,
     classifier: ClassifierConfig,
     examples: Sequence[Example],
+    metrics: Sequence[Metric] = (),
 ) -> Evaluation | None:
     """Return the base's own scores; None if there is no such question (several labels per text, regression)."""
     if classifier.problem != "single_label":
@@ -36,7 +38,7 @@ def evaluate_zero_shot(
     texts = [base.tokenizer.decode(example.input_ids) for example in examples]
     rows = [_label_likelihoods(model, _question_ids(base, classifier, text), answers) for text in texts]
     labels = torch.tensor([example.labels for example in examples])
-    return evaluate_labels(classifier, torch.stack(rows) - unread, labels)
+    return evaluate_labels(classifier, torch.stack(rows) - unread, labels, metrics)
 
 
 def _question_ids(base: BaseText, classifier: ClassifierConfig, text: str) -> list[int]:
