@@ -53,11 +53,11 @@ def test_greedy_generation_with_a_cache_equals_recomputing_every_step(
     assert torch.equal(generated, current)
 
 
-def classifier_of(model: LlamaForCausalLM, head: ClassifierConfig, **changes: float) -> ClassifierModel:
+def classifier_of(model: LlamaForCausalLM, head: ClassifierConfig, label_smoothing: float = 0.0) -> ClassifierModel:
     config = adapter_config(tiny_shape(), MIXED_SITES[0], task="classification", classifier=head)
     adapter = attach(model, config)
     adapter.load(random_tensors(config))
-    classifier = ClassifierModel(model, adapter, **changes)
+    classifier = ClassifierModel(model, adapter, label_smoothing=label_smoothing)
     classifier.train(mode=False)
     return classifier
 

@@ -96,6 +96,11 @@ def test_ignored_fields_are_counted(check: Checker) -> None:
         ([{"text": "x", "label": "a"}], {"labels": ("b", "c")}, "label 'a' is not one of the 2 given"),
         ([{"text": "x", "label": "a"}], {"problem": "regression"}, 'label is "a", not a finite number'),
         ([{"text": "x", "label": "a"}], {"task": "generation"}, "field 'text' is not supported"),
+        (
+            [{"input": {"messages": TURNS[:1]}, "preferred_output": TURNS[1:], "non_preferred_output": TURNS[1:]}],
+            {},
+            "field 'preferred_output' is of preference data (DPO), which is not trained on",
+        ),
         ([{"messages": TURNS, "parallel_tool_calls": 1}], {}, "parallel_tool_calls is 1"),
     ],
 )
