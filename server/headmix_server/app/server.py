@@ -27,12 +27,12 @@ from headmix_server.app.http.descriptors import room_for_connections
 from headmix_server.app.http.listen import listen, url_of
 from headmix_server.app.http.server import http_server
 from headmix_server.app.job_keeper import job_keeper
-from headmix_server.app.job_watch import JobWatch
 from headmix_server.app.loop_monitor import LoopMonitor
 from headmix_server.app.startup_gate import StartupGate
 from headmix_server.app.storage.claim import Claim, claim_database
 from headmix_server.app.storage.data_folder import DataFolder, open_data_folder
-from headmix_server.app.training_worker import TrainingWorker
+from headmix_server.app.training.job_watch import JobWatch
+from headmix_server.app.training.training_worker import TrainingWorker
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
@@ -175,9 +175,11 @@ class Server:
             await parts.state.pinning.close()
             training.stop()
             await end_tasks(background, monitoring, watching, keeping)
-            await training_life
             supervisor.stop()
-            await engine_life
+            try:
+                await engine_life
+            finally:
+                await training_life
 
     def _trains(self) -> Train:
         """Return how this server trains: as set, unless the packages for it are missing."""

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_server.core.settings import Settings
-from headmix_server.training.launch import TrainerLimits
+from headmix_server.training.process.launch import TrainerLimits
 
 _SECRET = frozenset({"HEADMIX_DATABASE", "HEADMIX_ARTIFACTS", "HEADMIX_LIMITS_STORAGE", "HEADMIX_API_KEY"})
 """Variables that a training has no use for."""

@@ -24,11 +24,11 @@ from headmix_server.files.files import Files
 from headmix_server.files.open import open_files
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.jobs import Jobs
-from headmix_server.training.attempt import Workshop
 from headmix_server.training.control import Control
-from headmix_server.training.folder import remove_leftovers
+from headmix_server.training.job.attempt import Workshop
+from headmix_server.training.job.folder import remove_leftovers
 from headmix_server.training.options import TrainingOptions, missing_packages, training_options
-from headmix_server.training.trainer import TRAIN
+from headmix_server.training.process.trainer import TRAIN
 from headmix_server.training.worker import Worker
 from headmix_server.training.worker_metrics import WorkerMetrics
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.jobs.claims import Claim
-from headmix_server.training.attempt import Attempt, Workshop
+from headmix_server.training.job.attempt import Attempt, Workshop
 from headmix_server.training.worker_metrics import WorkerMetrics
 
 LOOK_SECONDS = 2.0

@@ -15,8 +15,8 @@ from headmix_server.files.open import open_files
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
-from headmix_server.training.attempt import Workshop
 from headmix_server.training.control import Control
+from headmix_server.training.job.attempt import Workshop
 from headmix_server.training.options import training_options
 from tests.support.training import fake_trainer
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
-from headmix_server.training.attempt import Workshop
+from headmix_server.training.job.attempt import Workshop
 from headmix_server.training.worker import Worker
 from headmix_server.training.worker_metrics import WorkerMetrics
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from headmix_server.training.archive import RUN_FOLDER, pack, unpack
+from headmix_server.training.job.archive import RUN_FOLDER, pack, unpack
 
 
 def run_folder(folder: Path, *steps: int) -> Path:

@@ -1,7 +1,7 @@
 import stat
 from pathlib import Path
 
-from headmix_server.training.folder import private_folder, remove_leftovers
+from headmix_server.training.job.folder import private_folder, remove_leftovers
 
 
 def test_a_jobs_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:

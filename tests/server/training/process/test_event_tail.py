@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from headmix_adapters.train.history.events import Checkpoint, Resumed, encode_event
-from headmix_server.training.event_tail import EventTail
+from headmix_server.training.process.event_tail import EventTail
 
 
 def test_each_event_is_read_once_and_only_when_its_line_is_whole(tmp_path: Path) -> None:

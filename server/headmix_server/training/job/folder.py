@@ -15,7 +15,7 @@ from headmix_server.files.files import Files
 from headmix_server.fine_tuning.recipe import recipe_of
 from headmix_server.fine_tuning.request import FineTuning
 from headmix_server.jobs.job import Checkpoint
-from headmix_server.training.archive import unpack
+from headmix_server.training.job.archive import unpack
 
 ARTIFACT = "adapter.safetensors"
 EVENTS = "events.jsonl"

@@ -22,15 +22,15 @@ from headmix_server.fine_tuning.result import JobError
 from headmix_server.jobs.claims import Claim, ClaimLostError, Claims
 from headmix_server.jobs.job import Checkpoint, NewEvent
 from headmix_server.jobs.jobs import Jobs
-from headmix_server.training.archive import pack
 from headmix_server.training.control import Control
-from headmix_server.training.event_tail import EventTail
-from headmix_server.training.folder import EVENTS, prepare, private_folder
-from headmix_server.training.follow import Follower, recorded
-from headmix_server.training.keeper import ClaimKeeper, last_renewal
+from headmix_server.training.job.archive import pack
+from headmix_server.training.job.folder import EVENTS, prepare, private_folder
+from headmix_server.training.job.follow import Follower, recorded
+from headmix_server.training.job.keeper import ClaimKeeper, last_renewal
+from headmix_server.training.job.results import store_results
 from headmix_server.training.options import TrainingOptions, environment
-from headmix_server.training.results import store_results
-from headmix_server.training.trainer import TRAIN, Trainer
+from headmix_server.training.process.event_tail import EventTail
+from headmix_server.training.process.trainer import TRAIN, Trainer
 
 LOST = "lost"
 TICK_SECONDS = 0.2

@@ -10,8 +10,8 @@ from headmix_server.fine_tuning.progress import Progress, read_progress
 from headmix_server.jobs.claims import Claim, Claims
 from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
-from headmix_server.training.attempt import Workshop
-from headmix_server.training.keeper import ClaimKeeper
+from headmix_server.training.job.attempt import Workshop
+from headmix_server.training.job.keeper import ClaimKeeper
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import json
 
 from headmix_adapters.train.history.events import Event, Resumed, Scored, Started, Step
 from headmix_server.jobs.job import JobEvent, NewEvent
-from headmix_server.training.follow import MOST_STEPS_RECORDED, Follower, Recorded, recorded
+from headmix_server.training.job.follow import MOST_STEPS_RECORDED, Follower, Recorded, recorded
 from tests.support.clocks.fake_clock import FakeClock
 
 

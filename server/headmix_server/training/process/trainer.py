@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from headmix_server.supervisor.engine_process import ending
-from headmix_server.training.launch import TrainerLimits
+from headmix_server.training.process.launch import TrainerLimits
 
 TRAIN = (sys.executable, "-P", "-m", "headmix_adapters.train")
 LOG = "trainer.log"
@@ -32,7 +32,7 @@ class Trainer:
         Raises:
             OSError: it cannot be started.
         """
-        launch = [sys.executable, "-P", "-m", "headmix_server.training.launch"]
+        launch = [sys.executable, "-P", "-m", "headmix_server.training.process.launch"]
         command = [*launch, msgspec.json.encode(limits).decode(), str(os.getpid()), *arguments]
         self._log = folder / LOG
         with self._log.open("ab") as log:

@@ -15,7 +15,7 @@ from headmix_server.files.open import open_files
 from headmix_server.fine_tuning.result import read_trained
 from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
-from headmix_server.training.attempt import Attempt, Workshop
+from headmix_server.training.job.attempt import Attempt, Workshop
 from tests.support.training.fake_trainer import BODY, STEPS
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headmix_server.training.launch import EXIT_ORPHANED, TrainerLimits
+from headmix_server.training.process.launch import EXIT_ORPHANED, TrainerLimits
 
 SHOW = "import os, resource, sys; print(os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0), "
 SHOW += "sorted(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_DATA)[0])"
@@ -17,7 +17,7 @@ SHOW += "sorted(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_DAT
 
 def launched(limits: TrainerLimits, code: str, parent: int) -> list[str]:
     text = msgspec.json.encode(limits).decode()
-    launch = [sys.executable, "-m", "headmix_server.training.launch", text, str(parent)]
+    launch = [sys.executable, "-m", "headmix_server.training.process.launch", text, str(parent)]
     return [*launch, sys.executable, "-c", code]
 
 
@@ -44,7 +44,8 @@ def test_a_program_ends_with_its_parent(tmp_path: Path) -> None:
     code = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(300)"
     text = msgspec.json.encode(TrainerLimits()).decode()
     start = (
-        "import os, subprocess, sys, time; subprocess.Popen([sys.executable, '-m', 'headmix_server.training.launch', "
+        "import os, subprocess, sys, time; "
+        "subprocess.Popen([sys.executable, '-m', 'headmix_server.training.process.launch', "
         f"{text!r}, str(os.getpid()), sys.executable, '-c', {code!r}]); time.sleep(300)"
     )
     parent = subprocess.Popen([sys.executable, "-c", start], cwd=tmp_path)

@@ -7,7 +7,7 @@ from headmix_adapters.train.history.history import History, history_path, read_h
 from headmix_server.files.files import Files
 from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
 from headmix_server.fine_tuning.step_metrics import FILENAME, step_metrics_csv
-from headmix_server.training.folder import ARTIFACT
+from headmix_server.training.job.folder import ARTIFACT
 
 _PICTURES = ".svg"
 

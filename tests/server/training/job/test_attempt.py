@@ -16,7 +16,7 @@ from headmix_server.fine_tuning.result import Trained, read_error, read_trained
 from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.tenancy.tables import UsageRow
-from headmix_server.training.attempt import LOST, Attempt, Workshop
+from headmix_server.training.job.attempt import LOST, Attempt, Workshop
 from tests.support.training.fake_trainer import BODY, STEPS
 
 Shop = Callable[..., Workshop]
@@ -186,7 +186,7 @@ def test_a_second_stop_ends_the_training_at_once(queue: Callable[[], Job], shop:
 def test_a_training_stands_aside_while_its_server_is_busy(
     queue: Callable[[], Job], shop: Shop, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headmix_server.training.attempt.STANDING_ASIDE_SECONDS", 0.0)
+    monkeypatch.setattr("headmix_server.training.job.attempt.STANDING_ASIDE_SECONDS", 0.0)
     job = queue()
     tools = shop("ok")
     tools.control.set_busy(True)
@@ -242,6 +242,6 @@ def test_a_result_cancelled_just_before_it_is_handed_over_is_not_published(
         jobs.want("acme", job.id, "cancel")
         return read_trained('{"artifact":{"digest":"sha256:00","size_bytes":1}}')
 
-    monkeypatch.setattr("headmix_server.training.attempt.store_results", cancelled)
+    monkeypatch.setattr("headmix_server.training.job.attempt.store_results", cancelled)
     assert Attempt(tools, claim).run() == "cancelled"
     assert jobs.get("acme", job.id).result is None

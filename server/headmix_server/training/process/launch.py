@@ -1,4 +1,4 @@
-"""Runs a program within limits: `python -m headmix_server.training.launch LIMITS PARENT PROGRAM ARGUMENTS...`.
+"""Runs a program within limits: `python -m headmix_server.training.process.launch LIMITS PARENT PROGRAM ARGUMENTS...`.
 
 The limits hold before the program begins. It ends with the thread that started it, which `PARENT` (a process id) helps
 to check. Owns the operating system's side of sharing a machine; systems that lack a means go without it.

@@ -1,0 +1,1 @@
+"""The training process: `headmix train` within limits, and the events it writes."""
