@@ -6,8 +6,9 @@ process dies when.
 """
 
 import secrets
+from collections.abc import Collection, Iterator
 
-from sqlalchemy import ColumnElement, column, delete, exists, select, table
+from sqlalchemy import String, column, delete, select, table
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.tables import FileRow
@@ -15,16 +16,18 @@ from headmix_server.files.stored_file import StoredFile, exists_now, no_such_fil
 from headmix_server.files.tables import FileHoldRow, FileTombstoneRow, UploadPartRow
 
 # The layer of jobs is above this one: here its table is only a name and a column.
-_CHECKPOINTS = table("job_checkpoints", column("digest"))
+_CHECKPOINTS = table("job_checkpoints", column("digest", String))
+_AT_ONCE = 500
+"""The most digests in one query."""
 
 
-def is_referenced(session: Session, digest: str) -> bool:
-    """Return whether anything refers to the bytes."""
-    found: tuple[ColumnElement[bool], ...] = tuple(
-        exists().where(referring == digest)
-        for referring in (FileRow.digest, UploadPartRow.digest, FileHoldRow.digest, _CHECKPOINTS.c.digest)
-    )
-    return any(session.scalar(select(one)) for one in found)
+def referenced(session: Session, digests: Collection[str]) -> frozenset[str]:
+    """Return those of the digests that anything refers to."""
+    found = set[str]()
+    for referring in (FileRow.digest, UploadPartRow.digest, FileHoldRow.digest, _CHECKPOINTS.c.digest):
+        for some in _portions(digests):
+            found.update(session.execute(select(referring).where(referring.in_(some)).distinct()).scalars())
+    return frozenset(found)
 
 
 def find_file(session: Session, tenant: str, file_id: str) -> FileRow:
@@ -67,7 +70,21 @@ def add_hold(session: Session, digest: str, *, holder: str, expires: int | None)
 def bury(session: Session, *digests: str) -> None:
     """Mark those of the bytes for removal that nothing refers to; call it after a reference was removed."""
     session.flush()
-    for digest in dict.fromkeys(digests):
-        if not is_referenced(session, digest) and session.get(FileTombstoneRow, digest) is None:
-            session.add(FileTombstoneRow(digest=digest))
-            session.flush()
+    unused = set(digests) - referenced(session, set(digests))
+    marked = with_tombstones(session, unused)
+    session.add_all(FileTombstoneRow(digest=digest) for digest in sorted(unused - marked))
+    session.flush()
+
+
+def with_tombstones(session: Session, digests: Collection[str]) -> frozenset[str]:
+    """Return those of the digests that are marked for removal."""
+    found = set[str]()
+    for some in _portions(digests):
+        found.update(session.scalars(select(FileTombstoneRow.digest).where(FileTombstoneRow.digest.in_(some))))
+    return frozenset(found)
+
+
+def _portions(digests: Collection[str]) -> Iterator[list[str]]:
+    every = sorted(digests)
+    for start in range(0, len(every), _AT_ONCE):
+        yield every[start : start + _AT_ONCE]

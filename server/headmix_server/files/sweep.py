@@ -4,6 +4,7 @@ Only the server sweeps.
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, delete, func, select
@@ -14,9 +15,9 @@ from headmix_server.catalog.tables import FileRow, UploadRow
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.database import SERVER, audit, reading, writing
 from headmix_server.files.files import Files
-from headmix_server.files.references import bury, is_referenced
+from headmix_server.files.references import bury, referenced, with_tombstones
 from headmix_server.files.stored_file import exists_now
-from headmix_server.files.tables import FileHoldRow, FileTombstoneRow
+from headmix_server.files.tables import FileHoldRow
 from headmix_server.files.uploads import UploadState, remove_parts
 
 YOUNG = timedelta(days=1)
@@ -46,12 +47,14 @@ class Sweep:
         """Remove bytes that no row knows, as after a restored backup, and what unfinished writes left."""
         oldest = datetime.now(UTC) - self._young
         left = self._files.bytes.remove_abandoned(before=oldest)
+        old = [digest for digest, written in self._files.bytes.digests() if written <= oldest]
         unknown = 0
-        for digest, written in self._files.bytes.digests():
-            if written <= oldest and not self._is_known(digest):
+        for start in range(0, len(old), _AT_ONCE):
+            some = self._unknown(old[start : start + _AT_ONCE])
+            if some:
                 with writing(self._engine) as session:
-                    bury(session, digest)
-                unknown += 1
+                    bury(session, *some)
+                unknown += len(some)
         if left or unknown:
             self._log.info("removed leftovers of files", unfinished=left, unknown=unknown)
         self._files.removal.run()
@@ -65,9 +68,9 @@ class Sweep:
             size = session.scalars(select(func.coalesce(func.sum(each.c.size_bytes), 0))).one()
         return count, int(size)
 
-    def _is_known(self, digest: str) -> bool:
+    def _unknown(self, digests: Sequence[str]) -> frozenset[str]:
         with reading(self._engine) as session:
-            return is_referenced(session, digest) or session.get(FileTombstoneRow, digest) is not None
+            return frozenset(digests) - referenced(session, digests) - with_tombstones(session, digests)
 
 
 def _expire_files(session: Session) -> int:

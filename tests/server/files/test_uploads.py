@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete, event
 
 from harness.adapters.records import digest_of
 from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import InvalidRequest, NotFound, PayloadTooLarge, RateLimitExceeded
+from headmix_server.database import writing
 from headmix_server.files import uploads as module
 from headmix_server.files.files import Files
 from headmix_server.files.stored_file import Purpose
 from headmix_server.files.sweep import Sweep
+from headmix_server.files.tables import UploadPartRow
 from headmix_server.files.uploads import PartialUpload, Uploads, UploadState
 from tests.support.storage.files import DAY_SECONDS, check_at_rest, later, open_in
 
@@ -137,3 +139,27 @@ def test_an_upload_that_ended_is_forgotten_after_a_day(files: Files, uploads: Up
         sweep.expire()
     with pytest.raises(NotFound):
         uploads.cancel("acme", upload.id, actor="key")
+
+
+def test_an_end_of_a_thousand_parts_takes_a_handful_of_statements(
+    files: Files, uploads: Uploads, engine: Engine, folder: Path
+) -> None:
+    upload, noted = create(uploads, 600), list[str]()
+    with writing(engine) as session:  # faster than storing so many
+        session.add_all(
+            UploadPartRow(id=f"part_{number}", upload_id=upload.id, digest=f"d{number}", size_bytes=1, created=0)
+            for number in range(600)
+        )
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        noted.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    with writing(engine) as session:
+        module.remove_parts(session, upload.id)
+        session.rollback()
+    event.remove(engine, "before_cursor_execute", note)
+    assert 0 < len(noted) < 30
+    with writing(engine) as session:
+        session.execute(delete(UploadPartRow))
+    assert check_at_rest(folder, engine) == set()
