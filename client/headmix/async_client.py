@@ -17,6 +17,7 @@ from headmix.http.sender import AsyncSender
 from headmix.http.upload import Progress
 from headmix.operations import (
     adapters,
+    batches,
     classification,
     embedding,
     files,
@@ -111,6 +112,15 @@ class AsyncFiles(AsyncBound):
         return sink.path
 
 
+class AsyncBatches(AsyncBound):
+    """`client.batches`: files of requests that are answered when there is room."""
+
+    create = AsyncCall(batches.create)
+    list = AsyncPagedCall(batches.list_batches)
+    get = AsyncCall(batches.get_batch)
+    cancel = AsyncCall(batches.cancel)
+
+
 class AsyncKeys(AsyncBound):
     """`client.keys`: every tenant's keys, for administrators."""
 
@@ -154,6 +164,7 @@ class AsyncClient(AsyncBound):
         self.models = AsyncModels(self.sender)
         self.adapters = AsyncAdapters(self.sender)
         self.files = AsyncFiles(self.sender)
+        self.batches = AsyncBatches(self.sender)
         self.keys = AsyncKeys(self.sender)
         self.tenants = AsyncTenants(self.sender)
 

@@ -16,6 +16,7 @@ from headmix.http.sender import Sender
 from headmix.http.upload import Progress
 from headmix.operations import (
     adapters,
+    batches,
     classification,
     embedding,
     files,
@@ -104,6 +105,15 @@ class Files(Bound):
         return sink.path
 
 
+class Batches(Bound):
+    """`client.batches`: files of requests that are answered when there is room."""
+
+    create = Call(batches.create)
+    list = PagedCall(batches.list_batches)
+    get = Call(batches.get_batch)
+    cancel = Call(batches.cancel)
+
+
 class Keys(Bound):
     """`client.keys`: every tenant's keys, for administrators."""
 
@@ -152,6 +162,7 @@ class Client(Bound):
         self.models = Models(self.sender)
         self.adapters = Adapters(self.sender)
         self.files = Files(self.sender)
+        self.batches = Batches(self.sender)
         self.keys = Keys(self.sender)
         self.tenants = Tenants(self.sender)
 

@@ -9,7 +9,7 @@ import pytest
 
 from headmix import AsyncClient, DigestMismatchError
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, EMBEDDINGS, MODERATION, RANKING, TOKENS, listing
+from tests.client.wire import ADAPTER, BATCH, CHAT, CLASSIFICATION, EMBEDDINGS, MODERATION, RANKING, TOKENS, listing
 
 
 def names_in(folder: Path) -> list[str]:
@@ -40,6 +40,8 @@ async def test_operations_are_awaited(server: FakeServer, tmp_path: Path) -> Non
         assert (await client.adapters.list())[0].name == "tone"
         assert (await client.adapters.push("tone", path)).new_version
         assert b"artifact" in server.last.body
+        server.script("GET", "/v1/batches/batch_1", Reply.of(BATCH))
+        assert (await client.batches.get("batch_1")).request_counts.completed == 1
 
 
 async def test_many_requests_run_at_once() -> None:

@@ -27,6 +27,7 @@ from tests.client.wire import (
     ADAPTER_HEADER,
     ADAPTER_MODEL,
     BASE_MODEL,
+    BATCH,
     CHAT,
     CLASSIFICATION,
     COMPLETION,
@@ -308,6 +309,26 @@ def test_saving_a_missing_adapter_leaves_no_file(server: FakeServer, client: Cli
     assert list(tmp_path.iterdir()) == []
 
 
+def test_batches_are_created_listed_and_cancelled(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/batches", Reply.of(BATCH))
+    server.script("GET", "/v1/batches?limit=100", Reply.of({**listing(BATCH), "has_more": True}))
+    server.script("GET", "/v1/batches?limit=100&after=batch_1", Reply.of(listing({**BATCH, "id": "batch_0"})))
+    server.script("GET", "/v1/batches/batch_1", Reply.of({**BATCH, "status": "completed"}))
+    server.script("POST", "/v1/batches/batch_1/cancel", Reply.of({**BATCH, "status": "cancelling"}))
+    made = client.batches.create("file-1", "/v1/classify", metadata={"run": "7"}, output_expires_after=3600)
+    assert server.last.json == {
+        "input_file_id": "file-1",
+        "endpoint": "/v1/classify",
+        "completion_window": "24h",
+        "metadata": {"run": "7"},
+        "output_expires_after": {"anchor": "created_at", "seconds": 3600},
+    }
+    assert (made.has_ended, made.request_counts.total, made.usage.output_tokens) == (False, 3, 5)
+    assert [batch.id for batch in client.batches.list()] == ["batch_1", "batch_0"]
+    assert client.batches.get("batch_1").has_ended
+    assert client.batches.cancel("batch_1").status == "cancelling"
+
+
 def test_health_and_readiness_are_answers_even_when_not_ready(server: FakeServer, client: Client) -> None:
     server.script("GET", "/healthz", Reply.of({"status": "ok"}))
     starting = Reply.of({"status": "starting", "reason": "loading the base"}, 503)
@@ -332,7 +353,7 @@ def operations(part: type) -> dict[str, tuple[str, object]]:
 def test_both_clients_have_the_same_operations_with_documentation() -> None:
     with Client("http://host") as blocking:
         awaited = AsyncClient("http://host")
-        names = ("stream", "models", "adapters")
+        names = ("stream", "models", "adapters", "batches")
         parts = [(type(getattr(blocking, name)), type(getattr(awaited, name))) for name in names]
     for one, other in [(Client, AsyncClient), *parts]:
         assert operations(one) == operations(other)

@@ -9,6 +9,7 @@ from tests.client.fake_server import FakeServer, Reply
 from tests.client.wire import (
     ADAPTER,
     AUDIT_ENTRY,
+    BATCH,
     CHAT,
     CLASSIFICATION,
     COMPLETION,
@@ -62,6 +63,10 @@ def script(server: FakeServer, snippet: str) -> None:
     tag = f'"sha256:{hashlib.sha256(b"chats").hexdigest()}"'
     server.script("GET", f"/v1/files/{FILE['id']}/content", Reply(200, b"chats", {"etag": tag}))
     server.script("DELETE", f"/v1/files/{FILE['id']}", Reply.of({"id": FILE["id"], "deleted": True}))
+    server.script("POST", "/v1/batches", Reply.of(BATCH))
+    server.script("GET", "/v1/batches/batch_1", Reply.of(BATCH))
+    server.script("GET", "/v1/batches?limit=100", Reply.of(listing(BATCH)))
+    server.script("POST", "/v1/batches/batch_1/cancel", Reply.of(BATCH))
     server.script("POST", "/v1/tenants", Reply.of(TENANT, 201))
     server.script("POST", "/v1/tenants/acme/keys", Reply.of(NEW_KEY, 201))
     server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))

@@ -200,6 +200,20 @@ LIMITS = {
         "weight": 2.0,
     },
 }
+BATCH = {
+    "id": "batch_1",
+    "object": "batch",
+    "endpoint": "/v1/chat/completions",
+    "status": "in_progress",
+    "input_file_id": "file-1",
+    "completion_window": "24h",
+    "created_at": 1700000000,
+    "expires_at": 1700086400,
+    "request_counts": {"total": 3, "completed": 1, "failed": 0},
+    "usage": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
+    "errors": None,
+    "output_file_id": None,
+}
 USAGE_LINE = {
     "object": "usage.line",
     "tenant": "acme",

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from headmix.cli.commands.adapters import adapters_app
+from headmix.cli.commands.batches import batches_app
 from headmix.cli.commands.chat import chat
 from headmix.cli.commands.classify import classify
 from headmix.cli.commands.complete import complete
@@ -14,6 +15,7 @@ from headmix.cli.commands.health import health
 from headmix.cli.commands.keys import keys_app
 from headmix.cli.commands.models import models
 from headmix.cli.commands.rerank import rerank
+from headmix.cli.commands.run_batch import run_batch
 from headmix.cli.commands.tenants import tenants_app
 from headmix.cli.commands.tokenize import tokenize
 from headmix.cli.commands.usage import usage
@@ -31,6 +33,8 @@ def build_app() -> typer.Typer:
         app.command()(command)
     app.add_typer(adapters_app, name="adapters")
     app.add_typer(files_app, name="files")
+    app.add_typer(batches_app, name="batches")
+    app.command("run-batch")(run_batch)
     app.add_typer(tenants_app, name="tenants")
     app.add_typer(keys_app, name="keys")
     add_plugins(app)

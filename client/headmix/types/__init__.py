@@ -1,6 +1,7 @@
 """The client's types: frozen models of every response, and the typed parameters of generation requests."""
 
 from headmix.types.adapter import Adapter, AdapterVersion, Canary, DeletedAdapter, PushedAdapter, Sharing
+from headmix.types.batch import Batch
 from headmix.types.chat import (
     CalledFunction,
     ChatChoice,
@@ -39,6 +40,7 @@ __all__ = [
     "AdapterRef",
     "AdapterVersion",
     "AuditEntry",
+    "Batch",
     "CalledFunction",
     "Canary",
     "ChatChoice",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import AsyncOpenAI
 
 from harness.server.api_rig import OTHER_TENANT, TENANT, ApiRig, api_rig
 from harness.server.batch_rig import URL, BatchRig, Json, batch_line, chat_line
@@ -378,3 +379,27 @@ async def test_lines_are_counted_and_metered_but_not_in_latencies(batches: Batch
     usage.flush()
     today = (await rig.client.get("/v1/usage")).json()
     assert today["data"][0]["requests"] == 1
+
+
+async def test_openais_sdk_creates_lists_and_cancels_batches(batches: BatchRig) -> None:
+    rig = batches.rig
+    file = batches.upload([chat_line("a"), chat_line("b")])
+    async with AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=rig.keys[TENANT], max_retries=0) as sdk:
+        made = await sdk.batches.create(
+            input_file_id=file,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"run": "7"},
+            output_expires_after={"anchor": "created_at", "seconds": 3600},
+        )
+        async with batches.running():
+            await batches.ended(made.id)
+        done = await sdk.batches.retrieve(made.id)
+        assert (done.status, done.metadata) == ("completed", {"run": "7"})
+        assert done.request_counts is not None
+        assert (done.request_counts.total, done.request_counts.completed) == (2, 2)
+        assert done.usage is not None
+        assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens > 0
+        other = await sdk.batches.create(input_file_id=file, endpoint="/v1/completions", completion_window="24h")
+        assert (await sdk.batches.cancel(other.id)).status == "cancelled"
+        assert [batch.id async for batch in sdk.batches.list(limit=1)] in ([other.id, made.id], [made.id, other.id])
