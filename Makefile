@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm gemma install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-training bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm gemma install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-batch bench-training bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -72,6 +72,9 @@ bench: .venv/.installed  ## Everything measured, next to what a user would pick 
 
 bench-training: .venv/.installed  ## Latencies beside a running fine-tuning job, with --train here and idle (ten minutes); last line JSON
 	$(BIN)/python -m benchmarks.beside_training
+
+bench-batch: .venv/.installed  ## Latencies beside a running batch, next to those without (five minutes); last line JSON
+	$(BIN)/python -m benchmarks.beside_batch
 
 bench-vllm: .venv/.installed .venv-vllm/.installed  ## headmix next to vLLM's CPU build, which gets its own environment
 	$(BIN)/python -m benchmarks.yardstick --only vLLM --only "vLLM LoRA"

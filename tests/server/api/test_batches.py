@@ -1,6 +1,7 @@
 """/v1/batches: files of requests, each line answered once and exactly as over HTTP."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -383,8 +384,9 @@ async def test_lines_are_counted_and_metered_but_not_in_latencies(batches: Batch
 
 async def test_openais_sdk_creates_lists_and_cancels_batches(batches: BatchRig) -> None:
     rig = batches.rig
-    file = batches.upload([chat_line("a"), chat_line("b")])
+    text = "".join(json.dumps(chat_line(name)) + "\n" for name in "ab").encode()
     async with AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=rig.keys[TENANT], max_retries=0) as sdk:
+        file = (await sdk.files.create(file=("in.jsonl", text), purpose="batch")).id
         made = await sdk.batches.create(
             input_file_id=file,
             endpoint="/v1/chat/completions",
@@ -398,6 +400,9 @@ async def test_openais_sdk_creates_lists_and_cancels_batches(batches: BatchRig) 
         assert (done.status, done.metadata) == ("completed", {"run": "7"})
         assert done.request_counts is not None
         assert (done.request_counts.total, done.request_counts.completed) == (2, 2)
+        assert done.output_file_id is not None
+        output = (await sdk.files.content(done.output_file_id)).text
+        assert {json.loads(line)["custom_id"] for line in output.splitlines()} == {"a", "b"}
         assert done.usage is not None
         assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens > 0
         other = await sdk.batches.create(input_file_id=file, endpoint="/v1/completions", completion_window="24h")

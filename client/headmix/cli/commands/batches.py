@@ -1,6 +1,7 @@
 """Owns `headmix batches`: files of requests that are answered when there is room."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,11 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from headmix.cli.output import JsonOption, moment, print_fields, print_json, print_table, say
+from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session
 from headmix.client import Client
 from headmix.types.batch import Batch
 
 FOLLOW_SECONDS = 2.0
+FILE_ID = "file-"
 
 batches_app = typer.Typer(no_args_is_help=True, help="Files of requests that are answered when there is room.")
 
@@ -23,14 +26,17 @@ BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's
 @batches_app.command()
 def create(
     ctx: typer.Context,
-    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="An uploaded file of the purpose batch.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file of requests to upload, or the id of an uploaded one.")
+    ],
     endpoint: Annotated[str, typer.Option(help="The route that every line calls.")] = "/v1/chat/completions",
     window: Annotated[str, typer.Option(help="When it ends whatever is missing: 30m, 24h, 7d.")] = "24h",
     follow: Annotated[bool, typer.Option("--follow", help="Wait for its end, as `follow` does.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Have an uploaded file of requests answered."""
+    """Have a file of requests answered."""
     with Session.of(ctx).client() as client:
+        file_id = source if source.startswith(FILE_ID) else _upload(client, Path(source))
         batch = client.batches.create(file_id, endpoint, completion_window=window)
         if follow:
             batch = _follow(client, batch)
@@ -77,6 +83,11 @@ def follow(ctx: typer.Context, batch_id: BatchArgument, as_json: JsonOption = Fa
         batch = _follow(client, client.batches.get(batch_id))
     _show(batch, as_json=as_json)
     _end(batch)
+
+
+def _upload(client: Client, file: Path) -> str:
+    with transfer_bar(f"uploading {file.name}") as progress:
+        return client.files.upload(file, "batch", progress=progress).id
 
 
 def _follow(client: Client, batch: Batch) -> Batch:

@@ -1,12 +1,13 @@
 """`headmix batches`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import BATCH, listing
+from tests.client.wire import BATCH, FILE, listing
 
 URL = "/v1/batches"
 DONE = {**BATCH, "status": "completed", "request_counts": {"total": 3, "completed": 3, "failed": 0}}
@@ -35,6 +36,19 @@ def test_a_batch_is_created_shown_and_cancelled(server: FakeServer, run: Run) ->
     assert "cancelling" in run("batches", "cancel", "batch_1").stdout
     assert "batch_1" in run("batches", "list").stdout
     assert json.loads(run("batches", "list", "--json").stdout)[0]["status"] == "in_progress"
+
+
+def test_a_local_file_is_uploaded_first(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_bytes(b"{}")
+    server.script("POST", "/v1/files", Reply.of({**FILE, "purpose": "batch"}))
+    server.script("POST", URL, Reply.of(BATCH))
+    assert run("batches", "create", str(file)).exit_code == 0
+    assert b"batch" in server.received[0].body
+    sent = server.received[1].json
+    assert isinstance(sent, dict)
+    assert sent["input_file_id"] == FILE["id"]
+    assert run("batches", "create", str(tmp_path / "nothing")).exit_code == 1
 
 
 def test_following_ends_with_the_batch_and_its_status(server: FakeServer, run: Run) -> None:
