@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from headmix_server.batches.line import ENDPOINTS
@@ -17,17 +17,22 @@ from headmix_server.batches.request import (
     read_request,
     written,
 )
-from headmix_server.core.errors import InvalidRequest, NotFound
+from headmix_server.catalog.quota import Quota, stored_bytes
+from headmix_server.core.errors import InvalidRequest, NotFound, RateLimitExceeded
 from headmix_server.database import audit, writing
 from headmix_server.files.references import hold_file
 from headmix_server.files.stored_file import Purpose
 from headmix_server.jobs.changes import change_state, read_job
-from headmix_server.jobs.job import Job
+from headmix_server.jobs.job import ENDED, Job
 from headmix_server.jobs.jobs import ID_PREFIXES, Jobs
 from headmix_server.jobs.tables import JobRow
 
 UNITS: Mapping[str, int] = {"m": 60, "h": 3600, "d": 86400}
 LONGEST_WINDOW = 30 * 86400
+MOST_OPEN = 1000
+"""The most batches of a tenant that have not ended: each is a row, and its input is kept."""
+
+NO_QUOTA = Quota()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,13 @@ class Batches:
         self._jobs = jobs
         self._clock = clock
 
-    def create(self, tenant: str, new: NewBatch, *, key_id: str | None, actor: str) -> Batch:
+    def create(self, tenant: str, new: NewBatch, *, key_id: str | None, actor: str, quota: Quota = NO_QUOTA) -> Batch:
         """Create a batch over a file of the tenant's, which it keeps even if the file is deleted.
 
         Raises:
             InvalidRequest: the endpoint, the window or the file is not one that a batch can have.
             NotFound: the tenant has no such file.
+            RateLimitExceeded: too many of its batches have not ended, or it has no room for results.
         """
         if new.endpoint not in ENDPOINTS:
             raise InvalidRequest(f"endpoint takes {', '.join(ENDPOINTS)}.", param="endpoint")
@@ -86,6 +92,8 @@ class Batches:
         )
 
         def hold(session: Session, job_id: str) -> None:
+            _check_open(session, tenant)
+            _check_stored(session, tenant, quota)
             file = hold_file(session, tenant, new.input_file_id, holder=job_id)
             if file.purpose != Purpose.BATCH:
                 raise InvalidRequest(
@@ -143,6 +151,24 @@ class Batches:
         reached = {"cancelling": now, "cancelled": now}
         progress = Progress(status="cancelled", ending="cancelled", reached=reached)
         change_state(session, job.id, "cancelled", now=now, progress=written(progress))
+
+
+def _check_open(session: Session, tenant: str) -> None:
+    unfinished = JobRow.tenant == tenant, JobRow.kind == KIND, JobRow.state.not_in(ENDED)
+    count = session.scalars(select(func.count()).select_from(JobRow).where(*unfinished)).one()
+    if count >= MOST_OPEN:
+        raise RateLimitExceeded(
+            f"The tenant has {count} batches that have not ended, the most allowed.", limit="batches"
+        )
+
+
+def _check_stored(session: Session, tenant: str, quota: Quota) -> None:
+    if quota.stored_bytes and (stored := stored_bytes(session, tenant)) >= quota.stored_bytes:
+        raise RateLimitExceeded(
+            f"The tenant stores {stored} bytes and may store {quota.stored_bytes}: there is no room for results. "
+            "Delete something first.",
+            limit="stored_bytes",
+        )
 
 
 def batch_of(job: Job) -> Batch:

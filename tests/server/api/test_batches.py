@@ -318,6 +318,18 @@ async def test_a_request_that_no_batch_can_have_is_refused(
     assert (response.status_code, response.json()["error"]["param"]) == (status, param)
 
 
+async def test_a_tenant_without_room_for_results_or_with_too_many_batches_creates_none(
+    batches: BatchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"input_file_id": batches.upload([chat_line("a")]), "endpoint": "/v1/chat/completions"}
+    batches.rig.state.limits.change(TENANT, {"stored_bytes": 10}, actor="test")
+    refused = await batches.rig.client.post(URL, json=body)
+    assert (refused.status_code, "no room for results" in refused.json()["error"]["message"]) == (429, True)
+    batches.rig.state.limits.change(TENANT, {"stored_bytes": None}, actor="test")
+    monkeypatch.setattr("headmix_server.batches.batches.MOST_OPEN", 2)
+    assert [(await batches.rig.client.post(URL, json=body)).status_code for _ in range(3)] == [200, 200, 429]
+
+
 async def test_a_file_for_training_is_no_input(batches: BatchRig) -> None:
     file = batches.rig.state.files.put(TENANT, Purpose.FINE_TUNE, "a.jsonl", [b"{}"])
     body = {"input_file_id": file.id, "endpoint": "/v1/chat/completions"}

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query
 from headmix_server.api.dependencies import InferenceKey, State
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.batches import BatchList, BatchObject, BatchRequest, batch_object
-from headmix_server.batches.batches import NewBatch
+from headmix_server.api.uploads.receiving import quota_of
+from headmix_server.batches.batches import Batch, NewBatch
 
 router = APIRouter(tags=["batches"], route_class=GuardedRoute)
 
@@ -26,9 +27,13 @@ async def create_batch(body: BatchRequest, principal: InferenceKey, state: State
         metadata=body.metadata,
         output_seconds=None if kept is None else kept.seconds,
     )
-    create, tenant = state.batches.create, principal.tenant
-    made = await state.threads.manage(tenant, create, tenant, new, key_id=principal.key_id, actor=principal.actor)
-    return batch_object(made)
+    tenant = principal.tenant
+
+    def create() -> Batch:
+        quota = quota_of(state, tenant)
+        return state.batches.create(tenant, new, key_id=principal.key_id, actor=principal.actor, quota=quota)
+
+    return batch_object(await state.threads.manage(tenant, create))
 
 
 @router.get("/v1/batches")
