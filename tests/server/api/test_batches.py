@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from openai import AsyncOpenAI
 
 from harness.server.api_rig import OTHER_TENANT, TENANT, ApiRig, api_rig
 from harness.server.batch_rig import URL, BatchRig, Json, batch_line, chat_line
+from harness.server.s3_server import S3Server
 from headmix_server.core.messages import Generate
 from headmix_server.database import writing
 from headmix_server.files.stored_file import Purpose
@@ -146,6 +148,34 @@ async def test_answered_lines_survive_a_stop_and_are_not_asked_again(batches: Ba
     assert ended["request_counts"] == counts(4, 4, 0)
     assert set(batches.results(ended)) == set("0123")
     assert len(engine.of(Generate)) == 6
+
+
+async def test_a_server_on_another_machine_goes_on_from_the_bucket(
+    base_folder: Path, tmp_path: Path, s3: S3Server
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    settings = {"artifacts": s3.new_bucket(), "batch_window": 2}
+    async with api_rig(base_folder, here, settings=settings) as rig:
+        rig.says("fine")
+        rig.engine.answering = False
+        batches = BatchRig(rig, here / "work")
+        file = await asyncio.to_thread(batches.upload, [chat_line(str(n)) for n in range(4)])
+        made = (await rig.client.post(URL, json={"input_file_id": file, "endpoint": "/v1/chat/completions"})).json()
+        async with batches.running():
+            messages = await rig.engine.expect(Generate, 2)
+            await rig.engine.send(*rig.engine.answer(messages[0]))
+            await rig.engine.expect(Generate, 3)
+    there.mkdir()
+    for file in here.glob("headmix.db*"):
+        shutil.copyfile(file, there / file.name)
+    async with api_rig(base_folder, there, settings=settings) as rig:
+        rig.says("fine")
+        batches = BatchRig(rig, there / "work")
+        async with batches.running():
+            ended = await batches.ended(made["id"])
+        assert ended["request_counts"] == counts(4, 4, 0)
+        assert set(await asyncio.to_thread(batches.results, ended)) == set("0123")
+        assert len(rig.engine.of(Generate)) == 3
 
 
 async def until(condition: Any) -> None:
