@@ -166,8 +166,8 @@ async def test_a_server_on_another_machine_goes_on_from_the_bucket(
             await rig.engine.send(*rig.engine.answer(messages[0]))
             await rig.engine.expect(Generate, 3)
     there.mkdir()
-    for file in here.glob("headmix.db*"):
-        shutil.copyfile(file, there / file.name)
+    for part in here.glob("headmix.db*"):
+        shutil.copyfile(part, there / part.name)
     async with api_rig(base_folder, there, settings=settings) as rig:
         rig.says("fine")
         batches = BatchRig(rig, there / "work")
