@@ -1,6 +1,6 @@
 """The text and labels of a classification row, in the form the classifier's problem requires. Does not load torch."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 
 from headmix_adapters.artifact.faults import quoted
@@ -103,14 +103,14 @@ def in_order(labels: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
 
 
-def same_numbers(labels: Iterable[str]) -> tuple[str, str] | None:
-    """Return two labels that are one number written in two ways, such as 1 and 1.0; they would be learned apart."""
+def spelling_notes(labels: Iterable[str]) -> Iterator[str]:
+    """Yield a remark if two labels are one number in two spellings, such as 1 and 1.0: they are learned apart."""
     seen: dict[float, str] = {}
-    for label in labels:
+    for label in sorted(labels):
         try:
             number = as_number("", label)
         except DataError:
             continue
         if (other := seen.setdefault(number, label)) != label:
-            return other, label
-    return None
+            yield f"the labels {quoted(other)!r} and {quoted(label)!r} are one number, but are learned as two labels"
+            return

@@ -9,7 +9,7 @@ from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.checks.estimate import TokenEstimate
 from headmix_adapters.train.data.checks.row_check import ALL_EXCLUDED
 from headmix_adapters.train.data.forms.label_chats import LabelChats
-from headmix_adapters.train.data.labels import label_fields, label_names, label_values, same_numbers
+from headmix_adapters.train.data.labels import label_fields, label_names, label_values, spelling_notes
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import DataError
 
@@ -68,5 +68,4 @@ class ClassificationCheck:
     def notes(self) -> Iterator[str]:
         """See `RowCheck`."""
         yield from self._chats.notes()
-        if (pair := same_numbers(self.labels)) is not None:
-            yield f"the labels {pair[0]!r} and {pair[1]!r} are one number, but are learned as two labels"
+        yield from spelling_notes(self.labels)

@@ -9,6 +9,7 @@ from headmix_adapters.config import Problem
 from headmix_adapters.train.data.fields import left_out
 from headmix_adapters.train.data.forms.label_chats import LabelChats
 from headmix_adapters.train.data.forms.openai_form import in_openai_form
+from headmix_adapters.train.data.labels import spelling_notes
 from headmix_adapters.train.data.rows import Row, read_rows
 
 
@@ -34,4 +35,6 @@ def read_training_rows(path: Path, problem: Problem | None, ignored: Collection[
         chats = LabelChats(problem, ignored)
         rows = [chats.read(row) for row in rows]
         notes += [f"{path.name}: {note}" for note in chats.notes()]
+        labels = {str(row.fields.get("label")) for row in rows} if problem == "single_label" else set()
+        notes += [f"{path.name}: {note}" for note in spelling_notes(labels)]
     return TrainingRows(rows, tuple(notes))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,21 @@ def test_deep_nesting_and_one_line_of_many_megabytes_are_faults_of_their_lines(c
     report = check(CHAT, '{"messages": ' + "[" * 100_000, "x" * 20_000_000, CHAT)
     assert lines(report) == [(2, 1), (3, 1)]
     assert report.examples == 2
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_file_of_one_endless_line_takes_little_memory(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "upload"
+    path.write_text({"jsonl": "", "json": '[{"text": "', "csv": 'text,label\n"'}[kind] + "x" * 10_000)
+    with path.open("r+b") as file:
+        file.truncate(100_000_000)
+    tracemalloc.start()
+    try:
+        report = check_file(path, kind=kind)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert not report.ok
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
