@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-_BY_EPOCH = ("loss", "accuracy", "macro_f1", "mean_squared_error", "answer_nll", "answer_perplexity")
+_BY_EPOCH = frozenset({"loss", "accuracy", "macro_f1", "mean_squared_error", "answer_nll", "answer_perplexity"}) | {
+    *("micro_f1", "binary_f1", "mcc", "pearson", "spearman")
+}
 _DECIDING = ("accuracy", "mean_squared_error", "answer_nll")
 _NAMES = {
     "macro_f1": "macro F1",
@@ -10,6 +12,14 @@ _NAMES = {
     "answer_nll": "loss",
     "answer_perplexity": "perplexity",
     "answer_tokens": "answer tokens",
+    "micro_f1": "micro F1",
+    "binary_f1": "binary F1",
+    "mcc": "MCC",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "decoded_answers": "decoded answers",
 }
 _KEPT = 0.9
 """The share of the moving average that each step keeps."""

@@ -1,6 +1,7 @@
 """A recipe's metrics and class weights act in a whole run, and the header has them for adapter and references."""
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.train.prepare import load_material
 from headmix_adapters.train.run import train_adapter
+from headmix_adapters.train.scoring.metrics import Metric
 from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.terminal.progress import readable
 from tests.adapters.train.conftest import RecipeMaker
 
 
@@ -35,3 +38,8 @@ def test_adapter_base_and_linear_classifier_have_the_scores_that_are_asked_for(
     recorded = open_artifact(path).config.training["metrics"]
     for whose in ("adapter", *references):
         assert set(metrics) < recorded[whose].keys()
+
+
+def test_every_metric_has_a_name_for_people() -> None:
+    plain = {"pearson", "spearman"}
+    assert not [name for name in get_args(Metric) if readable(name) == name and name not in plain]
