@@ -1,10 +1,11 @@
 """LoRAs made by PEFT itself, converted and served together in one batch, answer like PEFT."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import BdLoraConfig, PeftModel
 
 from harness.adapters.peft_lora import RENAMED, random_peft_lora
 from harness.bases.families import FAMILIES
@@ -75,3 +76,40 @@ def test_loras_of_peft_in_one_batch_answer_as_peft_does(tmp_path: Path, model_ty
         else:
             expected = probabilities(oracle, case.prompt)
             assert max(abs(a - b) for a, b in zip(answer.probs, expected, strict=True)) <= TOLERANCE
+
+
+@pytest.mark.filterwarnings(RENAMED)
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_kindred_methods_in_one_batch_answer_as_peft_does(tmp_path: Path, kernels: Literal["native", "torch"]) -> None:
+    torch.set_num_threads(1)
+    FAMILIES["llama"].make(tmp_path / "base")
+    base = resolve_base(str(tmp_path / "base"))
+    blocks = {
+        count: BdLoraConfig(
+            target_modules_bd_a=["o_proj", "down_proj"],
+            target_modules_bd_b=["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"],
+            nblocks=count,
+        )
+        for count in (2, 4)
+    }
+    attention = ["q_proj", "v_proj", "o_proj"]
+    methods: list[dict[str, Any]] = [
+        {"r": 4, "use_bdlora": blocks[4], "target_modules": attention},
+        {"r": 4, "use_bdlora": blocks[2], "target_modules": [*attention, "k_proj", "gate_proj", "down_proj"]},
+        {"r": 2, "use_dora": True, "target_modules": [*attention, "k_proj"]},
+    ]
+    oracles: list[PeftModel] = []
+    cases: list[Case] = []
+    for number, method in enumerate(methods):
+        oracle = random_peft_lora(tmp_path / f"{number}", base, seed=number, lora_alpha=5, **method)
+        artifact = tmp_path / f"{number}.safetensors"
+        save_converted(convert_source(tmp_path / f"{number}", base), artifact)
+        oracles.append(oracle)
+        cases.append(Case(str(number), random_prompt(5 + 7 * number, base.shape.vocab_size, number), artifact, TOKENS))
+    settings = Settings(base="tiny", max_batch_tokens=16, adapter_slots=4, kv_cache_mib=1, adapter_kernels=kernels)
+    engine = build_engine(base, settings)
+    answers = answer_together(engine, cases)
+    engine.close()
+    for case, oracle, answer in zip(cases, oracles, answers, strict=True):
+        assert answer.failure is None
+        assert answer.tokens == generated(oracle, case.prompt)

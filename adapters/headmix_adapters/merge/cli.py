@@ -14,7 +14,9 @@ from headmix_adapters.printable import printable
 def merge(
     adapters: Annotated[list[str], typer.Argument(help="Two or more artifacts of one base.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The artifact to write.", dir_okay=False)],
-    weights: Annotated[list[str], typer.Option(help="A weight for each adapter, in their order: --weights 0.7 0.3.")],
+    weights: Annotated[
+        list[str], typer.Option(help="A weight for each adapter, in their order: --weights 0.7 0.3, or 1,-0.5.")
+    ],
     method: Annotated[
         MergeMethod, typer.Option(help="join: the exact weighted sum. The others drop numbers, by PEFT's functions.")
     ] = "join",

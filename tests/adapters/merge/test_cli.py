@@ -44,6 +44,13 @@ def test_weights_are_taken_as_they_are_written(given: list[object], pair: list[P
     ]
 
 
+def test_a_negative_weight_is_written_with_a_comma(pair: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "c.safetensors"
+    assert run(*pair, "--weights", "1,-0.5", "--output", out)[0] == 0
+    training = verify_artifact(out, base=BASE).config.training["merged"]
+    assert [one["weight"] for one in training["adapters"]] == [1.0, -0.5]
+
+
 def test_what_is_there_is_replaced_with_force_alone(pair: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "c.safetensors"
     out.write_bytes(b"a good adapter")

@@ -13,10 +13,16 @@ import torch
 from safetensors.torch import save
 
 from harness.server.running_server import RunningServer, running_server, wait_for
+from headmix_adapters.artifact import open_artifact
+from headmix_adapters.config import HeadPart, SiteConfig, Sites
 
 MODULE = "base_model.model.model.layers.1.self_attn.q_proj"
 LORA = {f"{MODULE}.lora_A.weight": torch.ones(2, 32), f"{MODULE}.lora_B.weight": torch.ones(32, 2)}
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 3, "target_modules": ["q_proj"]}
+
+
+BLOCKS = {f"{MODULE}.lora_A.weight": torch.ones(4, 32), f"{MODULE}.lora_B.weight": torch.ones(32, 1)}
+BLOCKS_CONFIG = CONFIG | {"r": 4, "use_bdlora": {"target_modules_bd_b": ["q_proj"], "nblocks": 4}}
 
 
 def upload(server: RunningServer) -> None:
@@ -54,6 +60,23 @@ def converting(server: RunningServer) -> Iterator[int]:
         waiting: Future[None] = pool.submit(upload, server)
         yield wait_for(lambda: conversions(server), server)[0]
         waiting.result()
+
+
+def test_a_block_diagonal_lora_is_uploaded_as_its_two_files_and_refused_by_name(tmp_path: Path) -> None:
+    with running_server(tmp_path, conversion_niceness=0) as server:
+        address, files = f"{server.base_url}/v1/adapters", {"file": ("adapter_model.safetensors", save(BLOCKS))}
+        data = {"name": "blocks", "config": json.dumps(BLOCKS_CONFIG)}
+        made = httpx2.post(address, headers=server.headers, data=data, files=files, timeout=100)
+        assert made.status_code == 201, made.text
+        found = httpx2.get(f"{address}/blocks/file", headers=server.headers, timeout=100)
+        (tmp_path / "blocks.safetensors").write_bytes(found.content)
+        config = open_artifact(tmp_path / "blocks.safetensors").config
+        assert config.sites == Sites(q=SiteConfig(head=HeadPart(rank=1, base="x", scale=0.75, bias=False)))
+        wrong = BLOCKS_CONFIG | {"use_bdlora": {"target_modules_bd_b": ["q_proj"], "nblocks": 2}}
+        data = {"name": "blocks", "config": json.dumps(wrong)}
+        refused = httpx2.post(address, headers=server.headers, data=data, files=files, timeout=100)
+        assert refused.status_code == 422
+        assert "its rank is 4 (B: 2), the config says 4" in refused.json()["error"]["message"]
 
 
 def test_a_stop_does_not_wait_for_a_conversion(tmp_path: Path) -> None:

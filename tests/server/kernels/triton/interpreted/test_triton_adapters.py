@@ -88,6 +88,13 @@ def test_every_row_gets_what_the_reference_says_for_its_adapter(layer: int, heig
     assert_rows_match(step, random_batch(BASE, tokens=30, seed=layer), layer, adapters, SPANS, BASE)
 
 
+def test_a_term_of_the_largest_rank_adds_what_the_reference_says() -> None:
+    adapters = {0: make_adapter(0, Sites(gate_up=SiteConfig(shared=SharedPart(rank=512))), (0,), bf16=False)}
+    spans = [SlotSpan(0, 1, 1), SlotSpan(0, 3, 2)]
+    step = make_step(image_tables(BASE, 1, adapters), adapters, spans=spans)
+    assert_rows_match(step, random_batch(BASE, tokens=6, seed=3), 0, adapters, spans, BASE)
+
+
 def test_passes_add_up_the_adapters_of_a_row_and_values_read_the_key_before_any_adds_to_it() -> None:
     adapters = mixed_adapters(bf16=False)
     spans = [
