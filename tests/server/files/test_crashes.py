@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from harness.adapters.records import digest_of
+from harness.server.migrated_file import migrated_file
 from headmix_server.core.errors import InsufficientStorage, StorageUnavailable
 from headmix_server.database import open_database
 from headmix_server.files.files import Files
@@ -53,7 +54,10 @@ def engines() -> Iterator[Callable[[Path], Engine]]:
     opened = list[Engine]()
 
     def make(folder: Path) -> Engine:
-        opened.append(open_database(folder / "headmix.db"))
+        file = folder / "headmix.db"
+        if not file.exists():
+            file.write_bytes(migrated_file())
+        opened.append(open_database(file))
         return opened[-1]
 
     yield make
