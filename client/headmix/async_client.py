@@ -21,6 +21,7 @@ from headmix.operations import (
     classification,
     embedding,
     files,
+    fine_tuning,
     generation,
     models,
     rollout,
@@ -45,6 +46,7 @@ class AsyncModels(AsyncBound):
 
     list = AsyncPagedCall(models.list_models)
     get = AsyncCall(models.get_model)
+    delete = AsyncCall(models.delete_model)
     base = AsyncCall(models.base_model)
 
 
@@ -121,6 +123,19 @@ class AsyncBatches(AsyncBound):
     cancel = AsyncCall(batches.cancel)
 
 
+class AsyncFineTuning(AsyncBound):
+    """`client.fine_tuning`: jobs that train adapters on the server."""
+
+    create = AsyncCall(fine_tuning.create)
+    list = AsyncPagedCall(fine_tuning.list_jobs)
+    get = AsyncCall(fine_tuning.get)
+    cancel = AsyncCall(fine_tuning.cancel)
+    pause = AsyncCall(fine_tuning.pause)
+    resume = AsyncCall(fine_tuning.resume)
+    events = AsyncPagedCall(fine_tuning.events)
+    latest_events = AsyncCall(fine_tuning.latest_events)
+
+
 class AsyncKeys(AsyncBound):
     """`client.keys`: every tenant's keys, for administrators."""
 
@@ -165,6 +180,7 @@ class AsyncClient(AsyncBound):
         self.adapters = AsyncAdapters(self.sender)
         self.files = AsyncFiles(self.sender)
         self.batches = AsyncBatches(self.sender)
+        self.fine_tuning = AsyncFineTuning(self.sender)
         self.keys = AsyncKeys(self.sender)
         self.tenants = AsyncTenants(self.sender)
 

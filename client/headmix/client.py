@@ -20,6 +20,7 @@ from headmix.operations import (
     classification,
     embedding,
     files,
+    fine_tuning,
     generation,
     models,
     rollout,
@@ -44,6 +45,7 @@ class Models(Bound):
 
     list = PagedCall(models.list_models)
     get = Call(models.get_model)
+    delete = Call(models.delete_model)
     base = Call(models.base_model)
 
 
@@ -114,6 +116,19 @@ class Batches(Bound):
     cancel = Call(batches.cancel)
 
 
+class FineTuning(Bound):
+    """`client.fine_tuning`: jobs that train adapters on the server."""
+
+    create = Call(fine_tuning.create)
+    list = PagedCall(fine_tuning.list_jobs)
+    get = Call(fine_tuning.get)
+    cancel = Call(fine_tuning.cancel)
+    pause = Call(fine_tuning.pause)
+    resume = Call(fine_tuning.resume)
+    events = PagedCall(fine_tuning.events)
+    latest_events = Call(fine_tuning.latest_events)
+
+
 class Keys(Bound):
     """`client.keys`: every tenant's keys, for administrators."""
 
@@ -163,6 +178,7 @@ class Client(Bound):
         self.adapters = Adapters(self.sender)
         self.files = Files(self.sender)
         self.batches = Batches(self.sender)
+        self.fine_tuning = FineTuning(self.sender)
         self.keys = Keys(self.sender)
         self.tenants = Tenants(self.sender)
 

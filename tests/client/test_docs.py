@@ -9,6 +9,7 @@ from tests.client.fake_server import FakeServer, Reply
 from tests.client.wire import (
     ADAPTER,
     AUDIT_ENTRY,
+    BASE_MODEL,
     BATCH,
     CHAT,
     CLASSIFICATION,
@@ -16,6 +17,7 @@ from tests.client.wire import (
     DELETED,
     EMBEDDINGS,
     FILE,
+    JOB,
     KEY,
     LIMITS,
     MODERATION,
@@ -67,6 +69,8 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("GET", "/v1/batches/batch_1", Reply.of(BATCH))
     server.script("GET", "/v1/batches?limit=100", Reply.of(listing(BATCH)))
     server.script("POST", "/v1/batches/batch_1/cancel", Reply.of(BATCH))
+    server.script("GET", "/v1/models", Reply.of(listing(BASE_MODEL)))
+    server.script("POST", "/v1/fine_tuning/jobs", Reply.of(JOB | {"status": "succeeded"}))
     server.script("POST", "/v1/tenants", Reply.of(TENANT, 201))
     server.script("POST", "/v1/tenants/acme/keys", Reply.of(NEW_KEY, 201))
     server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))

@@ -87,6 +87,55 @@ FILE = {
     "status_details": None,
 }
 
+JOB = {
+    "object": "fine_tuning.job",
+    "id": "ftjob-0123456789abcdef01234567",
+    "created_at": 1_700_000_000,
+    "error": None,
+    "fine_tuned_model": None,
+    "finished_at": None,
+    "hyperparameters": {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0},
+    "model": "small",
+    "organization_id": "acme",
+    "result_files": [],
+    "seed": 7,
+    "status": "running",
+    "trained_tokens": None,
+    "training_file": FILE["id"],
+    "validation_file": None,
+    "estimated_finish": None,
+    "integrations": [],
+    "metadata": None,
+    "user_provided_suffix": "tone",
+    "headmix": {
+        "name": "tone",
+        "task": "generation",
+        "preset": "gpt2-nlg",
+        "publish": "current",
+        "examples": 11,
+        "progress": {
+            "step": 5,
+            "steps": 20,
+            "epoch": 0.5,
+            "epochs": 2,
+            "seconds_left": 61.0,
+            "train_loss": 0.5,
+            "valid_loss": None,
+        },
+        "scores": {},
+        "warnings": [],
+    },
+}
+JOB_EVENT = {
+    "object": "fine_tuning.job.event",
+    "id": "ftevent-0123456789abcdef01234567-1",
+    "created_at": 1_700_000_000,
+    "level": "info",
+    "message": "Files validated",
+    "type": "message",
+    "data": None,
+}
+
 TOKENS = {"count": 2, "max_model_len": 256, "tokens": [72, 105], "token_strs": ["H", "i"]}
 
 BASE_MODEL = {"id": "small", "object": "model", "created": 1, "owned_by": "headmix", "parent": None, "root": "small"}

@@ -12,6 +12,7 @@ from headmix.cli.commands.complete import complete
 from headmix.cli.commands.embed import embed
 from headmix.cli.commands.files import files_app
 from headmix.cli.commands.health import health
+from headmix.cli.commands.jobs import jobs_app
 from headmix.cli.commands.keys import keys_app
 from headmix.cli.commands.models import models
 from headmix.cli.commands.rerank import rerank
@@ -35,6 +36,7 @@ def build_app() -> typer.Typer:
     app.add_typer(files_app, name="files")
     app.add_typer(batches_app, name="batches")
     app.command("run-batch")(run_batch)
+    app.add_typer(jobs_app, name="jobs")
     app.add_typer(tenants_app, name="tenants")
     app.add_typer(keys_app, name="keys")
     add_plugins(app)

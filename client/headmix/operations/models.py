@@ -3,7 +3,7 @@
 from headmix.errors import InvalidResponseError
 from headmix.http.request import Request, parser_of, segment
 from headmix.page import Page
-from headmix.types.model import Model, ModelList
+from headmix.types.model import DeletedModel, Model, ModelList
 from headmix.types.result import ResponseMeta
 
 
@@ -24,6 +24,16 @@ def get_model(model: str) -> Request[Model]:
         NotFoundError: no such model.
     """
     return Request("GET", f"/v1/models/{segment(model)}", parser_of(Model))
+
+
+def delete_model(model: str) -> Request[DeletedModel]:
+    """Delete an adapter, or one version of it (`name@3`), even the current one.
+
+    Raises:
+        NotFoundError: no such model.
+        BadRequestError: it is the base, or a canary.
+    """
+    return Request("DELETE", f"/v1/models/{segment(model)}", parser_of(DeletedModel), repeatable=False)
 
 
 def _models(body: bytes, meta: ResponseMeta) -> Page[Model]:

@@ -17,9 +17,10 @@ from headmix.types.classification import Classification, ClassificationItem
 from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from headmix.types.embedding import EmbeddingItem, Embeddings
 from headmix.types.file import DeletedFile, File
+from headmix.types.fine_tuning import FineTuningEvent, FineTuningJob
 from headmix.types.health import Health, Readiness
 from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
-from headmix.types.model import Model
+from headmix.types.model import DeletedModel, Model
 from headmix.types.params import ChatParams, CompletionParams, SamplingParams, ScaledAdapter
 from headmix.types.result import AdapterRef, Usage
 from headmix.types.scoring import (
@@ -58,11 +59,14 @@ __all__ = [
     "CompletionParams",
     "DeletedAdapter",
     "DeletedFile",
+    "DeletedModel",
     "Detokenization",
     "EffectiveLimits",
     "EmbeddingItem",
     "Embeddings",
     "File",
+    "FineTuningEvent",
+    "FineTuningJob",
     "Health",
     "Key",
     "LimitChanges",

@@ -23,6 +23,13 @@ class Model(Result):
     resident: str | None = None
 
 
+class DeletedModel(Result):
+    """The deletion of a model."""
+
+    id: str
+    deleted: bool = True
+
+
 class ModelList(Part):
     """The response body around models."""
 
