@@ -10,10 +10,12 @@ import pytest
 
 from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 from headmix_server.app.job_keeper import job_keeper
+from headmix_server.core.errors import InsufficientStorage
 from headmix_server.database import open_database
 from headmix_server.files.stored_file import Purpose
-from headmix_server.fine_tuning.keeper import JobKeeper
-from headmix_server.fine_tuning.request import FineTuning, read_request
+from headmix_server.fine_tuning.check.checker import Checker
+from headmix_server.fine_tuning.keeper import MOST_TRIES, JobKeeper
+from headmix_server.fine_tuning.request import KIND, FineTuning, read_request
 from headmix_server.jobs.job import NewEvent
 from headmix_server.tenancy.keys.principal import Scope
 
@@ -318,3 +320,50 @@ async def test_a_job_that_would_read_more_tokens_than_a_day_allows_fails_with_th
     job = await get(rig, job)
     assert (job["status"], job["error"]["code"]) == ("failed", "rate_limit_exceeded")
     assert "50 per day" in job["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (bytes(range(256)) * 10, "not UTF-8 text"),
+        (jsonl(CHATS[:1]) + b'{"text": "' + b"x" * (5 << 20) + b'"}\n', "line 2: "),
+        (b"", "no rows"),
+        (b"[" * 100_000, "line 1: "),
+    ],
+)
+async def test_a_poisoned_file_is_refused_with_its_line(rig: ApiRig, content: bytes, fault: str) -> None:
+    job = await create(rig, training_file=upload(rig, content))
+    await check_all(rig)
+    job = await get(rig, job)
+    assert job["status"] == "failed"
+    assert job["error"]["message"].startswith(f"data.jsonl: {fault}"), job["error"]
+
+
+async def test_a_bug_in_the_check_ends_the_job_after_three_tries_and_a_full_disk_does_not(
+    rig: ApiRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await create(rig)
+    failures: list[Exception] = [InsufficientStorage("full")] * 5 + [RuntimeError("a bug")] * MOST_TRIES
+
+    async def fail(*_: object) -> None:
+        raise failures.pop(0)
+
+    monkeypatch.setattr(Checker, "check", fail)
+    with keeping(rig) as keeper:
+        while failures:
+            assert (await get(rig, job))["status"] == "validating_files"
+            await keeper.round()
+    error = (await get(rig, job))["error"]
+    assert (error["code"], error["message"]) == ("internal_error", "An internal error ended the job (RuntimeError).")
+
+
+async def test_each_tenant_has_its_turn_before_a_second_job_of_the_first(rig: ApiRig) -> None:
+    for _ in range(2):
+        await create(rig)
+    file = upload(rig, jsonl(CHATS), tenant=OTHER_TENANT)
+    assert (await rig.other.post(URL, json={"model": BASE, "training_file": file})).status_code == 200
+    with keeping(rig) as keeper:
+        await keeper.round()
+    states = [job.state for job in rig.state.jobs.in_states(KIND, {"queued", "validating"})]
+    tenants = {job.tenant for job in rig.state.jobs.in_states(KIND, {"queued"})}
+    assert (sorted(states), tenants) == (["queued", "queued", "validating"], {TENANT, OTHER_TENANT})
