@@ -100,7 +100,7 @@ def asking(server: RunningServer, base: str, tokens: int) -> Callable[[], float]
 def queue_job(folder: Path, base: str) -> tuple[Jobs, Job]:
     """Queue a job that trains for longer than the measurement takes."""
     rng, data = random.Random(0), folder / "rows.jsonl"
-    rows = [{"text": f"number {rng.randrange(10**6)} goes {label}", "label": label} for label in LABELS * 200]
+    rows = [{"text": f"number {rng.randrange(10**6)} goes {label}", "label": label} for label in LABELS * 20]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     database = connect_database(folder / "data" / "headmix.db")
     files = open_files(Settings(data_dir=folder / "data"), database, folder / "data" / "files")
