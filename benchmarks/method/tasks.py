@@ -57,7 +57,10 @@ class Task:
         return self.measured == "accuracy"
 
     def load_recipe(self) -> Recipe:
-        """Return the example's recipe with this task's base, epochs and batches, and without label smoothing."""
+        """Return the example's recipe with this task's base, layers, epochs and batches, without label smoothing.
+
+        Its preset is only a placeholder: every method brings its own parts.
+        """
         recipe = load_recipe(EXAMPLES / f"{self.recipe}.toml")
         training = msgspec.structs.replace(
             recipe.training,

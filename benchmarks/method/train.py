@@ -23,6 +23,8 @@ from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 from headmix_adapters.train.terminal.progress import Progress
 from headmix_adapters.train.trainer import fit, training_arguments
 
+_BATCH = 32
+
 
 def run_cell(prepared: Prepared, cell: Cell, progress: Progress) -> Result:
     """Return the result of a cell.
@@ -106,6 +108,3 @@ def _score(prepared: Prepared, model: AdaptedModel, *, test: bool) -> Scored:
 def _unscored() -> Scores:
     """Score nothing after an epoch: only the last step's adapter is scored, and only once."""
     return {}
-
-
-_BATCH = 32
