@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.artifacts import random_artifact
-from harness.server.api_rig import ApiRig
+from harness.server.api_rig import BASE, ApiRig
 from headmix_server.api.app import create_app
 from headmix_server.api.inference.tenant_limits import RETRY_CONCURRENT
 from headmix_server.api.middleware.error_responses import ROUTING_CODES
@@ -221,6 +221,9 @@ async def test_examples_are_answered(rig: ApiRig, example: str, tmp_path: Path) 
     rig.engine.vector = [0.6, 0.8]
     random_artifact(tmp_path / "tone.safetensors", rig.state.base.shape)
     (tmp_path / "chats.jsonl").write_text('{"messages": []}\n', encoding="utf-8")
+    chats = {"file": ("chats.jsonl", (tmp_path / "chats.jsonl").read_bytes())}
+    uploaded = await rig.client.post("/v1/files", data={"purpose": "fine-tune"}, files=chats)
+    example = example.replace("file-6a5f", uploaded.json()["id"]).replace("smollm2-135m-instruct", BASE)
     words = shlex.split(example)
     given = [(words[place], words[place + 1]) for place in range(len(words) - 1)]
     path = words[-1].removeprefix("$URL")
