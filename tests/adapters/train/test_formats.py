@@ -19,7 +19,8 @@ from headmix_adapters.train.errors import DataError
 
 Cell = str | int
 LABELS = ("0", "1", "ham", "two words", 'quote"d, and\nbroken')
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+TEXTS = st.text(CHARACTERS, min_size=1, max_size=30).filter(str.strip)
 NUMBERS = st.integers(min_value=-(10**30), max_value=10**30)
 MARKS = st.sampled_from([{}, {"weight": 1}, {"weight": 0}, {"trainable": "true"}, {"weight": ""}])
 

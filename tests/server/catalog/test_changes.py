@@ -48,6 +48,7 @@ STEPS: list[tuple[str, Step, list[Change]]] = [
     ("publish a third", lambda c: c.publish(T, N, record_of(b"3"), current=False), [Change.PUBLISHED]),
     ("canary of it", lambda c: c.canaries.start(T, N, Canary(3, 5)), [Change.CANARY_STARTED]),
     ("retire", lambda c: c.retire(T, N, 1), [Change.CANARY_ENDED, Change.UNPINNED, Change.VERSION_RETIRED]),
+    ("delete_version", lambda c: c.delete_version(T, N, 3), [Change.VERSION_DELETED]),
     ("delete", lambda c: c.delete(T, N), [Change.DELETED]),
 ]
 
@@ -80,7 +81,7 @@ def test_the_steps_above_take_every_way_there_is_to_change_the_catalog() -> None
         if "_changes.writing(" in inspect.getsource(method)
     }
     assert ways == {way for way in ways if any(name.startswith(way) for name, _, _ in STEPS)}
-    assert len(ways) == 11
+    assert len(ways) == 12
     assert {change for _, _, expected in STEPS for change in expected} == set(Change)
 
 

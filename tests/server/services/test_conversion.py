@@ -65,10 +65,10 @@ async def test_a_head_has_the_labels_sent_with_it(rig: ApiRig) -> None:
 
 
 async def test_what_cannot_be_converted_is_refused_by_field_and_stores_nothing(rig: ApiRig) -> None:
-    response = await upload(rig, CONFIG | {"use_dora": True})
+    response = await upload(rig, CONFIG | {"peft_type": "LOHA"})
     assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_adapter")
     (fault,) = response.json()["error"]["faults"]
-    assert fault.startswith("use_dora: DoRA")
+    assert fault.startswith("peft_type: ")
     assert (await rig.client.get(URL)).json()["data"] == []
 
 

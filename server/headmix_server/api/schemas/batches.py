@@ -5,17 +5,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
-from headmix_server.api.schemas.common import Name, Text
+from headmix_server.api.schemas.common import Name
+from headmix_server.api.schemas.metadata import Metadata
 from headmix_server.api.schemas.numbers import Whole
 from headmix_server.batches.batches import Batch
 
-MOST_METADATA = 16
-LONGEST_METADATA_KEY = 64
-LONGEST_METADATA = 512
 SHORTEST_KEPT, LONGEST_KEPT = 3600, 2_592_000
-
-MetadataKey = Annotated[Text, Field(max_length=LONGEST_METADATA_KEY)]
-MetadataText = Annotated[Text, Field(max_length=LONGEST_METADATA)]
 
 
 class OutputExpiry(RequestBody):
@@ -33,7 +28,7 @@ class BatchRequest(RequestBody):
     input_file_id: Name
     endpoint: Name = Field(description="The route that every line calls.")
     completion_window: Name = Field("24h", description="Minutes, hours or days: `30m`, `24h`, `7d`.")
-    metadata: Annotated[dict[MetadataKey, MetadataText], Field(max_length=MOST_METADATA)] | None = None
+    metadata: Metadata | None = None
     output_expires_after: OutputExpiry | None = None
 
 

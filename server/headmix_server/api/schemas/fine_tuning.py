@@ -8,7 +8,8 @@ from headmix_adapters.config import Problem, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.recipe.recipe import SiteName
 from headmix_server.api.schemas.body import RequestBody, ResponseBody, unsupported
-from headmix_server.api.schemas.common import Name, Text
+from headmix_server.api.schemas.common import Text
+from headmix_server.api.schemas.metadata import Metadata
 from headmix_server.api.schemas.neutral import FINE_TUNING, Neutral
 from headmix_server.api.schemas.numbers import Whole
 
@@ -16,7 +17,6 @@ MOST_EPOCHS = 50
 LARGEST_BATCH = 256
 LARGEST_MULTIPLIER = 1000
 LARGEST_SEED = 2**32 - 1
-MOST_PAIRS = 16
 
 Auto = Literal["auto"]
 Method = Literal["supervised"]
@@ -129,17 +129,8 @@ class FineTuningRequest(RequestBody):
     hyperparameters: HyperparametersBody | None = Field(
         None, description="OpenAI's older place for `method.supervised.hyperparameters`."
     )
-    metadata: (
-        dict[Annotated[Name, Field(min_length=1, max_length=64)], Annotated[Text, Field(max_length=512)]] | None
-    ) = None
+    metadata: Metadata | None = None
     headmix: ExtensionBody | None = None
-
-    @field_validator("metadata")
-    @classmethod
-    def _require_few_pairs(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        if value is not None and len(value) > MOST_PAIRS:
-            raise ValueError(f"metadata has at most {MOST_PAIRS} pairs")
-        return value
 
     @property
     def chosen(self) -> HyperparametersBody:
