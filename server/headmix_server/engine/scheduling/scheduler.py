@@ -148,9 +148,10 @@ class Scheduler:
         """Add background rows if the step has no others, or once in a while; first make room that others lack."""
         self._background_alone = not rows
         if admission is not None:
-            if admission.lacks_slot:
-                self._preempt_background(holds_slot=True)
-            closed = admission.lacks_slot or admission.overtaking.is_blocked
+            gave_way = admission.lacks_slot and self._preempt_background(holds_slot=True)
+            # Where nothing else runs and nothing was taken back, what others lack does not depend on background work.
+            lacking = admission.lacks_slot or admission.overtaking.is_blocked
+            closed = lacking and bool(rows or gave_way or self._of_kind(background=False))
             admission.overtaking = self._backfill(self._clock(), background=True)
             admission = None if closed else admission
         if rows and not self.background_pace.may_join():
