@@ -1,12 +1,9 @@
 """Conversion of a PEFT LoRA in its own process, for callers that must not load torch (the API process).
 
-Owns the request, how its faults are returned, and the guarantee that the process has ended when the caller stops
-waiting. `__main__` does the work, in the other process; `confinement` limits its resources.
+Owns the request and how its faults are returned. `__main__` does the work, in the other process; `confinement` limits
+its resources.
 """
 
-import asyncio
-import contextlib
-import os
 import signal
 import sys
 
@@ -15,6 +12,7 @@ import msgspec
 from headmix_adapters.config import BaseShape, Problem
 from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.machine.asked_process import ask_process
 
 COMMAND = (sys.executable, "-m", "headmix_adapters.convert")
 REFUSED = 3
@@ -67,44 +65,13 @@ async def convert_isolated(request: ConversionRequest) -> None:
         ConvertError: the other process failed.
     """
     limits = request.limits
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
     try:
-        async with asyncio.timeout(limits.seconds):
-            out, err, status = await _answer(process, msgspec.json.encode(request))
+        answer = await ask_process(COMMAND, msgspec.json.encode(request), seconds=limits.seconds)
     except TimeoutError:
         raise ConversionRefused([f"config: converting took longer than {limits.seconds:g} seconds"]) from None
-    finally:
-        await _end(process)
-    if status == REFUSED:
-        raise ConversionRefused(msgspec.json.decode(out, type=list[str]))
-    if status == -signal.SIGXCPU:
+    if answer.status == REFUSED:
+        raise ConversionRefused(msgspec.json.decode(answer.out, type=list[str]))
+    if answer.status == -signal.SIGXCPU:
         raise ConversionRefused([f"config: converting took more than {limits.cpu_seconds} seconds of CPU time"])
-    if status:
-        last = (err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"])[-1]
-        raise ConvertError("conversion", f"failed: {last}")
-
-
-async def _answer(process: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes, int]:
-    """Send the request as one line and return the process's output. Keeps its stdin open: closing it would end it."""
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise ValueError("the process was started without pipes")
-    with contextlib.suppress(ConnectionError):  # if it has already exited, its status says why
-        process.stdin.write(request + b"\n")
-        await process.stdin.drain()
-    out, err, status = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())
-    return out, err, status
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
+    if answer.status:
+        raise ConvertError("conversion", f"failed: {answer.last_words}")

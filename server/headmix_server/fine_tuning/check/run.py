@@ -1,11 +1,8 @@
 """Starts the process that checks a job's data, and waits for what it found.
 
-Owns how it is asked and limited, and that it has ended when the caller stops waiting. `__main__` is the other side.
+Owns how it is asked and limited. `__main__` is the other side.
 """
 
-import asyncio
-import contextlib
-import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +12,7 @@ import msgspec
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import BaseShape
 from headmix_adapters.convert.confinement import ConversionLimits
+from headmix_adapters.machine.asked_process import ask_process
 from headmix_server.fine_tuning.check.checked import Checked
 from headmix_server.fine_tuning.request import FineTuning
 from headmix_server.fine_tuning.result import JobError
@@ -58,26 +56,15 @@ async def check_isolated(request: FineTuning, folder: Path, base: ResolvedBase, 
     asked = CheckRequest(
         request=request, folder=str(folder), base_folder=str(base.folder), base=base.shape, limits=limits
     )
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
     try:
-        async with asyncio.timeout(limits.seconds):
-            out, err, status = await _answer(process, msgspec.json.encode(asked))
+        answer = await ask_process(COMMAND, msgspec.json.encode(asked), seconds=limits.seconds)
     except TimeoutError:
         return _refused(f"checking the data took longer than {limits.seconds:g} seconds")
-    finally:
-        await _end(process)
-    if status == 0:
-        return _CHECKED.decode(out)
-    if status == -signal.SIGXCPU:
+    if answer.status == 0:
+        return _CHECKED.decode(answer.out)
+    if answer.status == -signal.SIGXCPU:
         return _refused(f"checking the data took more than {limits.cpu_seconds} seconds of CPU time")
-    last = (err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"])[-1]
-    raise CheckError(last)
+    raise CheckError(answer.last_words)
 
 
 class CheckError(Exception):
@@ -86,23 +73,3 @@ class CheckError(Exception):
 
 def _refused(message: str) -> Checked:
     return Checked(error=JobError(code="invalid_training_file", message=message, param="training_file"))
-
-
-async def _answer(process: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes, int]:
-    """Send the request as one line and return the process's output. Keeps its stdin open: closing it would end it."""
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise ValueError("the process was started without pipes")
-    with contextlib.suppress(ConnectionError):  # if it has already exited, its status says why
-        process.stdin.write(request + b"\n")
-        await process.stdin.drain()
-    out, err, status = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())
-    return out, err, status
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
