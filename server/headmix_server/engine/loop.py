@@ -242,7 +242,7 @@ class Engine:
         for sequence in self.scheduler.hopeless:
             self._fail(sequence, "server_overloaded", NO_ROOM)
         if not batch.rows:
-            self._sweep(spares_background=False)
+            self._sweep()
             return None
         self._flight = _Flight(batch, began, time.monotonic())
         return batch
@@ -290,17 +290,10 @@ class Engine:
             if self._by_request.get(sequence.request_id) is sequence:
                 self._fail(sequence, "invalid_request_error", f"the grammar cannot be enforced: {fault}")
 
-    def _sweep(self, *, spares_background: bool = True) -> None:
-        """Drop what nobody needs. Where nothing could run, also what was loaded ahead for background requests alone:
-        it may take the host memory that a load for other requests waits for.
-        """
-        if not self.tiers.wants_sweep:
-            return
-        prefetched = self._prefetches.digests()
-        needed = self.scheduler.needed_digests() | prefetched
-        first = needed if spares_background else self.scheduler.needed_first() | prefetched
-        for digest in self.tiers.sweep(needed, first):
-            self.scheduler.kv_cache.forget(digest)
+    def _sweep(self) -> None:
+        if self.tiers.wants_sweep:
+            for digest in self.tiers.sweep(self.scheduler.needed_digests() | self._prefetches.digests()):
+                self.scheduler.kv_cache.forget(digest)
 
     def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult] | None:
         """Return the step's results, or None if it failed as a whole."""

@@ -277,13 +277,10 @@ class AdapterTiers:
         self._forgotten.discard(digest)
         self.host.use(digest, tenant)
 
-    def sweep(self, needed: set[str], awaited: set[str] | None = None) -> list[str]:
-        """Drop arrivals that nobody waits for any more, and forgotten adapters not needed; returns the latter.
-
-        With `awaited`, arrivals stay only for these.
-        """
+    def sweep(self, needed: set[str]) -> list[str]:
+        """Drop arrivals that nobody waits for any more, and forgotten adapters not needed; returns the latter."""
         dropped = []
-        for digest in self._ahead.arrived.keys() - (needed if awaited is None else awaited):
+        for digest in self._ahead.arrived.keys() - needed:
             self._drop_arrival(digest)
         for digest in self._forgotten - needed:
             if self._loader.is_pending(digest):

@@ -426,16 +426,6 @@ class Scheduler:
         sequences = [*self.waiting.values(), *self.running.values()]
         return {ref.digest for sequence in sequences for ref in sequence.adapters}
 
-    def needed_first(self) -> set[str]:
-        """Return the adapters of waiting requests that are not background work, and of running ones.
-
-        If only background requests wait, those of all.
-        """
-        first = [sequence for sequence in self.waiting.values() if not sequence.background]
-        if not first:
-            return self.needed_digests()
-        return {ref.digest for sequence in [*first, *self.running.values()] for ref in sequence.adapters}
-
     def check_integrity(self) -> None:
         """Check that only running sequences hold anything, and that each of them holds what it should.
 
