@@ -188,6 +188,7 @@ async def api_rig(
             await state.rates.aclose()
             await state.text_workers.close()
             state.library.close()
+            state.database.dispose()
 
 
 class _Server(uvicorn.Server):
@@ -214,6 +215,16 @@ class _Server(uvicorn.Server):
         yield
 
 
+def database_of(settings: Settings) -> str | Path:
+    """Return the location of a server's database; a file is made with its schema, since migrations take long."""
+    if settings.database is not None:
+        return settings.database.get_secret_value()
+    file = settings.data_dir / "headmix.db"
+    if not file.exists():
+        file.write_bytes(migrated_file())
+    return file
+
+
 def _state(
     folder: Path,
     data: Path,
@@ -225,12 +236,9 @@ def _state(
     data.mkdir(exist_ok=True)
     tokenizer = load_tokenizer(folder)
     base = base_shape(tokenizer, **shape)
-    file = data / "headmix.db"
-    if not file.exists():
-        file.write_bytes(migrated_file())
-    database = open_database(file)
     # Low-priority conversions would take minutes on a machine that runs other tests.
     chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, "limit_refusals_per_second": 0, **settings})
+    database = open_database(database_of(chosen))
     metrics = Metrics(series=100, version="0", base=BASE)
     redis = chosen.limits_storage
     shared = None if redis is None else open_storage(redis.get_secret_value())

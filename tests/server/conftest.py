@@ -69,9 +69,15 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
+def rig_settings() -> dict[str, str]:
+    """Settings of `rig`. A module that returns `{"database": database_url}` runs its tests on each kind of database."""
+    return {}
+
+
+@pytest.fixture
+async def rig(base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]) -> AsyncIterator[ApiRig]:
     """A running server for each test."""
-    async with api_rig(base_folder, tmp_path) as running:
+    async with api_rig(base_folder, tmp_path, settings=rig_settings) as running:
         yield running
 
 

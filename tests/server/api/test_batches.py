@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,11 @@ from headmix_server.database import writing
 from headmix_server.files.stored_file import Purpose
 from headmix_server.jobs.tables import JobRow
 from headmix_server.tenancy.keys.principal import Scope
+
+
+@pytest.fixture
+def rig_settings(database_url: str) -> dict[str, str]:
+    return {"database": database_url}
 
 
 @pytest.fixture
@@ -118,8 +122,10 @@ async def test_a_faulty_file_runs_nothing_and_each_fault_has_its_line(
     assert batches.rig.engine.of(Generate) == []
 
 
-async def test_no_more_lines_are_open_than_the_window(base_folder: Path, tmp_path: Path) -> None:
-    async with api_rig(base_folder, tmp_path, settings={"batch_window": 3}) as rig:
+async def test_no_more_lines_are_open_than_the_window(
+    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
+) -> None:
+    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 3}) as rig:
         batches = BatchRig(rig, tmp_path / "work")
         rig.engine.answering = False
         made = await batches.create([chat_line(str(n)) for n in range(8)])
@@ -151,10 +157,10 @@ async def test_answered_lines_survive_a_stop_and_are_not_asked_again(batches: Ba
 
 
 async def test_a_server_on_another_machine_goes_on_from_the_bucket(
-    base_folder: Path, tmp_path: Path, s3: S3Server
+    base_folder: Path, tmp_path: Path, s3: S3Server, rig_settings: dict[str, str]
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    settings = {"artifacts": s3.new_bucket(), "batch_window": 2}
+    settings = {**rig_settings, "artifacts": s3.new_bucket(), "batch_window": 2}
     async with api_rig(base_folder, here, settings=settings) as rig:
         rig.says("fine")
         rig.engine.answering = False
@@ -165,9 +171,6 @@ async def test_a_server_on_another_machine_goes_on_from_the_bucket(
             messages = await rig.engine.expect(Generate, 2)
             await rig.engine.send(*rig.engine.answer(messages[0]))
             await rig.engine.expect(Generate, 3)
-    there.mkdir()
-    for part in here.glob("headmix.db*"):
-        shutil.copyfile(part, there / part.name)
     async with api_rig(base_folder, there, settings=settings) as rig:
         rig.says("fine")
         batches = BatchRig(rig, there / "work")
@@ -238,9 +241,9 @@ async def test_what_is_not_answered_by_the_end_of_the_window_has_expired(batches
 
 
 async def test_a_batch_keeps_its_versions_even_if_they_are_replaced_and_deleted(
-    base_folder: Path, tmp_path: Path
+    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
 ) -> None:
-    async with api_rig(base_folder, tmp_path, settings={"batch_window": 1}) as rig:
+    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 1}) as rig:
         batches, engine = BatchRig(rig, tmp_path / "work"), rig.engine
         rig.says("x")
         first = rig.publish("poet")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
+from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig, database_of
 from headmix_server.app.job_keeper import job_keeper
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.database import open_database
@@ -25,6 +25,11 @@ CHATS = [
     for n in range(12)
 ]
 TEXTS = [{"text": f"this is text {n}", "label": "even" if n % 2 == 0 else "odd"} for n in range(12)]
+
+
+@pytest.fixture
+def rig_settings(database_url: str) -> dict[str, str]:
+    return {"database": database_url}
 
 
 def jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -45,10 +50,10 @@ async def create(rig: ApiRig, **body: Any) -> dict[str, Any]:
 
 @contextmanager
 def keeping(rig: ApiRig) -> Iterator[JobKeeper]:
-    folder = rig.state.settings.data_dir
-    database = open_database(folder / "headmix.db")
+    settings = rig.state.settings
+    database = open_database(database_of(settings))
     try:
-        yield job_keeper(rig.state, database, folder / f"checks-{secrets.token_hex(4)}")
+        yield job_keeper(rig.state, database, settings.data_dir / f"checks-{secrets.token_hex(4)}")
     finally:
         database.dispose()
 

@@ -20,6 +20,11 @@ from tests.server.api.test_fine_tuning import URL, check_all, create, get, keepi
 CURVES = "curves.svg"
 
 
+@pytest.fixture
+def rig_settings(database_url: str) -> dict[str, str]:
+    return {"database": database_url}
+
+
 async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str, ...] = (), **body: Any) -> str:
     """Return the id of a job whose worker is done with it."""
     job = await create(rig, **{"suffix": "tone", **body})
