@@ -170,7 +170,7 @@ class Engine:
 
         A full queue is shared: the tenant with the most waiting requests gives up its newest to a tenant with fewer.
         """
-        self.scheduler.set_weight(message.tenant, message.weight)
+        self.scheduler.charges.set_weight(message.tenant, message.weight)
         waiting = self.scheduler.waiting
         if len(waiting) < self.limits.max_waiting:
             return None
@@ -273,7 +273,7 @@ class Engine:
             self._commit(flight.batch, results)
         self.accounts.land()
         self._record(flight, ran)
-        self.scheduler.finished(flight.batch, ran - flight.scheduled)
+        self.scheduler.background.finished(flight.batch, ran - flight.scheduled)
         self._sweep()
 
     def take_outputs(self) -> list[Output]:

@@ -20,6 +20,14 @@ class _Table:
     num_published: int = 0
 
 
+@dataclass(slots=True)
+class PrefixCounts:
+    """Prompt tokens looked up in the prefix cache, and how many were found, since the counts were last taken."""
+
+    queries: int = 0
+    hits: int = 0
+
+
 class KVCache:
     """A fixed number of equal blocks, each holding `block_size` tokens.
 

@@ -1,39 +1,27 @@
 """Which sequences take part in the next step, and with how many tokens.
 
 Owns the queue, the running set, and everything a sequence holds (cache blocks, lease): these are acquired here and
-released in `retire` and `preempt`, nowhere else. Tenants are charged here for what a step will compute. The scheduler
-itself computes nothing.
+released in `retire` and `preempt`, nowhere else. Tenants are charged for what a step will compute. The scheduler itself
+computes nothing.
 """
 
 import time
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 
 from headmix_server.core.runner import Batch, BatchRow, RowResult, Runner
-from headmix_server.engine.cache.kv_cache import KVCache
+from headmix_server.engine.cache.kv_cache import KVCache, PrefixCounts
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.adapter_admission import AdapterAdmission
 from headmix_server.engine.scheduling.backfill import Backfill
-from headmix_server.engine.scheduling.background_pace import BackgroundPace
-from headmix_server.engine.scheduling.sampling_cost import input_extra, output_extra
+from headmix_server.engine.scheduling.background import Background
+from headmix_server.engine.scheduling.charges import Charges
 from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
-from headmix_server.engine.sequence import Sequence, account_of, generates
+from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.speculation.speculation import Speculation
-
-FORGET_ABOVE = 64
-"""Number of tenants with a counter above which the counters of absent tenants are dropped, if that loses nothing."""
-
-
-@dataclass(slots=True)
-class PrefixCounts:
-    """Prompt tokens looked up in the prefix cache, and how many were found, since the counts were last taken."""
-
-    queries: int = 0
-    hits: int = 0
 
 
 class Scheduler:
@@ -41,7 +29,7 @@ class Scheduler:
     service, to continue a prompt or admit a new one. Within a tenant: first come, first served. A cold adapter delays
     only the requests that use it.
 
-    Background sequences pause while others have rows, except in every so many steps (`BackgroundPace`), and are
+    Background sequences pause while others have rows, except in every so many steps (`Background`), and are
     preempted if others lack the places, blocks or slots that they hold. Their service is counted apart.
 
     The cache blocks for all known tokens are allocated at admission, so prefill never runs out of them; only decoding,
@@ -65,19 +53,16 @@ class Scheduler:
         self.speculation = Speculation(speculative_tokens)
         self.kv_cache = kv_cache
         self.tiers = tiers
-        background = VirtualCounters()
-        self.waiting = WaitQueue(counters, background)
+        self.charges = Charges(counters)
+        self.waiting = WaitQueue(counters, self.charges.counters(background=True))
         self.running: OrderedDict[int, Sequence] = OrderedDict()
-        self._counters = {False: counters, True: background}
-        self.background_pace = BackgroundPace(max_batch_tokens, clock=clock)
+        self.background = Background(self.running, max_batch_tokens, clock=clock)
         self._runner = runner
         self._max_batch_tokens = max_batch_tokens
         self._max_running = max_running
         self._whole_prompts = whole_prompts
         self._clock = clock
         self._prefix_counts = PrefixCounts()
-        self._forget_above = FORGET_ABOVE
-        self._background_alone = False
         self.hopeless: Seq[Sequence] = ()
         tiers.want(self.waiting.wanted)
 
@@ -88,27 +73,10 @@ class Scheduler:
         if sequence.keys is not None:
             sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
         if not sequence.background:
-            self.background_pace.other_arrived()
+            self.background.pace.other_arrived()
         self.waiting.join(sequence)
-        if sum(map(len, self._counters.values())) > self._forget_above:
-            self._forget_absent()
-
-    def set_weight(self, tenant: str, weight: float) -> None:
-        """Set a tenant's weight, also of its background work, from now on; raises as `VirtualCounters.set_weight`."""
-        for background, counters in self._counters.items():
-            counters.set_weight(account_of(tenant, background=background), weight)
-
-    def _forget_absent(self) -> None:
-        """Drop the counters of absent accounts, each time the number of counters has doubled."""
-        present = {sequence.account for sequence in [*self.waiting.values(), *self.running.values()]}
-        for background, counters in self._counters.items():
-            known = [account_of(tenant, background=background) for tenant in self.tiers.present]
-            counters.forget(present & counters.accounts, known=known)
-        self._forget_above = max(FORGET_ABOVE, 2 * sum(map(len, self._counters.values())))
-
-    def _counter(self, sequence: Sequence) -> float:
-        """Return the service that a sequence's account has received."""
-        return self._counters[sequence.background].counter(sequence.account)
+        if self.charges.are_many:
+            self.charges.forget_absent([*self.waiting.values(), *self.running.values()], self.tiers.present)
 
     def _of_kind(self, *, background: bool) -> list[Sequence]:
         """Return the running background sequences, or the others, in the order of their admission."""
@@ -142,22 +110,17 @@ class Scheduler:
 
     def _backfill(self, now: float, *, background: bool = False) -> Backfill:
         slack = OUTPUT_COST * self.kv_cache.max_tokens
-        return Backfill(self._counters[background], self._of_kind(background=background), slack, now)
+        return Backfill(self.charges.counters(background=background), self._of_kind(background=background), slack, now)
 
     def _add_background(self, rows: dict[int, BatchRow], admission: AdapterAdmission | None) -> None:
         """Add background rows if the step has no others, or once in a while; first make room that others lack."""
-        self._background_alone = not rows
         if admission is not None:
             gave_way = admission.lacks_slot and self._preempt_background(holds_slot=True)
-            # Where nothing else runs and nothing was taken back, what others lack does not depend on background work.
-            lacking = admission.lacks_slot or admission.overtaking.is_blocked
-            closed = lacking and bool(rows or gave_way or self._of_kind(background=False))
+            may_start = self.background.may_start(rows, admission, gave_way=gave_way)
             admission.overtaking = self._backfill(self._clock(), background=True)
-            admission = None if closed else admission
-        if rows and not self.background_pace.may_join():
-            return
+            admission = admission if may_start else None
         room = self._max_batch_tokens - sum(row.count for row in rows.values())
-        budget = min(room, self.background_pace.budget)
+        budget = self.background.budget(rows, room)
         if budget > 0:
             budget = self._decode(rows, budget, background=True)
             self._share_out(rows, budget, admission, background=True, room=room)
@@ -171,21 +134,17 @@ class Scheduler:
         """
         decoding = [sequence for sequence in self._of_kind(background=background) if sequence.remaining == 1]
         if self.kv_cache.num_free < len(decoding):
-            decoding[1:] = sorted(decoding[1:], key=self._counter)
-        counters = self._counters[background]
-        generating: list[str] = []
-        extras: defaultdict[str, float] = defaultdict(float)
+            decoding[1:] = sorted(decoding[1:], key=self.charges.service)
+        generating: list[Sequence] = []
         for sequence in decoding[:budget]:
             if sequence.sequence_id in self.running and self._make_room(sequence, rows):
                 rows[sequence.sequence_id] = self._row(sequence, 1)
                 budget -= 1
                 if sequence.num_charged < sequence.prompt_length:  # the last token of its prompt
-                    self._charge(sequence, 1)
+                    self.charges.row(sequence, 1)
                 else:
-                    generating.append(sequence.account)
-                    extras[sequence.account] += output_extra(sequence.params, len(sequence.tokens))
-        for account, count in Counter(generating).items():
-            counters.charge(account, outputs=count, extra=extras[account])
+                    generating.append(sequence)
+        self.charges.generated(generating, background=background)
         return budget
 
     def _add_drafts(self, rows: dict[int, BatchRow], budget: int) -> int:
@@ -206,17 +165,10 @@ class Scheduler:
                 num_drafts += len(drafts)
         return num_drafts
 
-    def finished(self, batch: Batch, seconds: float) -> None:
-        """Record how long the last scheduled step took to compute."""
-        if self._background_alone:
-            self.background_pace.observe(batch.num_tokens, seconds)
-
     def judge_drafts(self, sequence: Sequence, row: BatchRow, result: RowResult) -> None:
         """Record which of a row's drafts were right, and charge for the tokens they yielded beyond the first."""
         self.speculation.judge(sequence, row, result)
-        count = len(result.further)
-        extra = count * output_extra(sequence.params, len(sequence.tokens))
-        self._counters[sequence.background].charge(sequence.account, outputs=count, extra=extra)
+        self.charges.drafted(sequence, len(result.further))
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
         """Preempt others until `sequence` can grow by a token; returns False if it was preempted itself.
@@ -231,24 +183,18 @@ class Scheduler:
                 continue
             alike = self._of_kind(background=sequence.background)
             others = [other for other in reversed(alike[1:]) if other.sequence_id not in rows]
-            victim = max(others, key=self._counter, default=sequence)
+            victim = max(others, key=self.charges.service, default=sequence)
             self.preempt(victim)
             if victim is sequence:
                 return False
         return True
 
     def _preempt_background(self, *, holds_slot: bool = False) -> bool:
-        """Preempt the background sequence that was admitted last, before any has a row; False if there is none.
-
-        With `holds_slot`, it is one with an adapter, and all those with the same adapter go with it.
-        """
-        running = [s for s in self._of_kind(background=True) if s.leases or not holds_slot]
-        if not running:
-            return False
-        last = running[-1]
-        for sequence in [s for s in running if s is last or (holds_slot and s.digest == last.digest)]:
+        """Preempt what background work gives up, before any of it has a row; returns False if there is nothing."""
+        given_up = self.background.to_preempt(holds_slot=holds_slot)
+        for sequence in given_up:
             self.preempt(sequence)
-        return True
+        return bool(given_up)
 
     def _share_out(
         self,
@@ -265,7 +211,7 @@ class Scheduler:
         sequence came first. With `admission` None, nothing is admitted from the queue. Where prompts cannot be split,
         the first may take `room`, if that is more than the budget.
         """
-        counters = self._counters[background]
+        counters = self.charges.counters(background=background)
         prefilling: dict[str, deque[Sequence]] = {}
         for running in self._of_kind(background=background):
             if running.remaining > 1:
@@ -285,25 +231,10 @@ class Scheduler:
                 continue
             count = min(sequence.remaining, most)
             rows[sequence.sequence_id] = self._row(sequence, count)
-            self._charge(sequence, count)
+            self.charges.row(sequence, count)
             budget -= count
             most = budget
             heapreplace(turns, (counters.counter(account), first, account))
-
-    def _charge(self, sequence: Sequence, count: int) -> None:
-        """Charge for a scheduled row: the token it yields, and its prompt tokens, which are charged only once.
-
-        Log-probabilities and penalties are charged with their tokens. Tokens found in the prefix cache are not charged,
-        nor are those recomputed after a preemption.
-        """
-        end = min(sequence.num_computed + count, sequence.prompt_length)
-        inputs = max(0, end - max(sequence.num_computed, sequence.num_charged))
-        sequence.num_charged = max(sequence.num_charged, end)
-        yields = count == sequence.remaining and generates(sequence.params)
-        extra = inputs * input_extra(sequence.params)
-        if yields:
-            extra += output_extra(sequence.params, len(sequence.tokens))
-        self._counters[sequence.background].charge(sequence.account, inputs=inputs, outputs=int(yields), extra=extra)
 
     def _row(self, sequence: Sequence, known: int, drafts: Seq[int] = ()) -> BatchRow:
         """Return the row of this many known tokens, followed by the drafts."""

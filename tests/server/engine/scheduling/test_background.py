@@ -109,8 +109,8 @@ def test_background_work_advances_beside_endless_traffic(make_bench: MakeBench) 
 def test_a_long_text_that_cannot_be_split_is_read_at_the_slowest_pace(make_bench: MakeBench) -> None:
     bench = make_bench(whole_prompts=True, max_batch_tokens=32)
     bench.warm(C2)
-    bench.engine.scheduler.background_pace.observe(1, 10.0)
-    assert bench.engine.scheduler.background_pace.budget == 1
+    bench.engine.scheduler.background.pace.observe(1, 10.0)
+    assert bench.engine.scheduler.background.pace.budget == 1
     texts = [classify(f"c{n}", [n] * 20, C2, background=True) for n in range(3)]
     bench.submit(*texts)
     bench.step()
