@@ -3,7 +3,7 @@
 Owns how much host memory each takes and which tenants it is loaded for. Knows neither the loader nor the slots.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from headmix_server.core.runner import HostAdapter
 from headmix_server.core.types import AdapterRef
@@ -18,7 +18,8 @@ class LoadsAhead:
 
     There are at most `most` loads and arrivals together, but a tenant with less than its part of these may always have
     one more. In bytes they are limited to half of host memory's budget, and a tenant that already has some of them to
-    half of that half; a single load is always allowed.
+    half of that half; a single load is always allowed. What is loaded before all others is held only to the limit on
+    all bytes.
     """
 
     def __init__(self, shares: TenantShares, most: int, host_budget: int) -> None:
@@ -40,6 +41,22 @@ class LoadsAhead:
     def may_start(self, ref: AdapterRef, tenant: str) -> bool:
         """Return whether a tenant may start to load an adapter now."""
         return self._has_bytes(ref, tenant) and self._has_place(tenant)
+
+    def may_start_first(self, ref: AdapterRef) -> bool:
+        """Return whether an adapter may be loaded before all others; if not, they are held back until it has begun."""
+        may_start = self._is_within(self.sizes(), ref)
+        if not may_start:
+            self._first_in_line, self._asked_for_first = ref.digest, True
+        return may_start
+
+    def in_the_way_of(self, ref: AdapterRef, needed: Collection[str]) -> list[str]:
+        """Return the arrivals that leave no bytes to load an adapter, empty if it could not begin without them either.
+
+        `needed` are the adapters that do not leave for it.
+        """
+        others = [digest for digest in self.arrived if digest not in needed]
+        rest = {digest: size for digest, size in self.sizes().items() if digest not in others}
+        return others if self._is_within(rest, ref) else []
 
     def start(self, ref: AdapterRef, tenant: str) -> None:
         """Count a load that begins."""
@@ -86,18 +103,20 @@ class LoadsAhead:
             raise RuntimeError("an adapter has arrived under another's name")
 
     def _has_bytes(self, ref: AdapterRef, tenant: str) -> bool:
-        more, most = LOAD_FACTOR * ref.size_bytes, self._host_budget // 2
-        ahead = self.sizes()
-        if not ahead or not more:
-            return self._first_in_line in (None, ref.digest)
+        more, ahead = LOAD_FACTOR * ref.size_bytes, self.sizes()
         own = sum(size for digest, size in ahead.items() if tenant in self.shares.users(digest))
-        if own and own + more > most // 2:
+        if more and own and own + more > self._host_budget // 4:
             return False
-        if sum(ahead.values()) + more > most:
+        if not self._is_within(ahead, ref):
             self._first_in_line = self._first_in_line or ref.digest
             self._asked_for_first |= self._first_in_line == ref.digest
             return False
         return self._first_in_line in (None, ref.digest)
+
+    def _is_within(self, ahead: Mapping[str, int], ref: AdapterRef) -> bool:
+        """Return whether a load beside these, each with its bytes, keeps to the limit on all bytes."""
+        more = LOAD_FACTOR * ref.size_bytes
+        return not ahead or not more or sum(ahead.values()) + more <= self._host_budget // 2
 
     def _has_place(self, tenant: str) -> bool:
         return len(self.shares) < self._most or not self.shares.has_part(tenant, self._most)

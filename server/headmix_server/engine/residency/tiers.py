@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from math import inf
 
 from headmix_server.core.errors import AdapterTooLarge, ServerOverloaded
 from headmix_server.core.messages import LoadReport, ResidentAdapter
@@ -113,14 +114,42 @@ class AdapterTiers:
         if not self.slots.holds(ref.digest) and not self._in_host(ref.digest):
             self._start_load(ref, tenant)
 
+    def load_first(self, refs: Sequence[AdapterRef], tenant: str) -> None:
+        """Load adapters that are needed at the same time before all others.
+
+        What was loaded ahead for others leaves if it takes the memory: it may be waiting for the very slots that the
+        first of these adapters are kept in.
+        """
+        needed = [ref.digest for ref in refs]
+        for ref in refs:
+            if self.slots.holds(ref.digest) or self._in_host(ref.digest) or not self._may_be_loaded(ref):
+                continue
+            if not self._ahead.may_start_first(ref):
+                self._drop_in_the_way_of(ref, needed)
+            if self._ahead.may_start_first(ref):
+                self._begin_load(ref, tenant)
+
+    def _drop_in_the_way_of(self, ref: AdapterRef, needed: Collection[str]) -> None:
+        """Drop arrivals, those wanted last first, until an adapter can be loaded; none if that would not be enough."""
+        wanted = self._wanted()
+        arrivals = self._ahead.in_the_way_of(ref, needed)
+        for digest in sorted(arrivals, key=lambda digest: wanted.get(digest, inf), reverse=True):
+            self._drop_arrival(digest)
+            if self._ahead.may_start_first(ref):
+                return
+
     def _start_load(self, ref: AdapterRef, tenant: str) -> None:
+        if self._may_be_loaded(ref) and self._ahead.may_start(ref, tenant):
+            self._begin_load(ref, tenant)
+
+    def _may_be_loaded(self, ref: AdapterRef) -> bool:
         digest = ref.digest
-        if self._loader.is_pending(digest) or digest in self._failures or self._is_refused(ref):
-            return
-        if self._ahead.may_start(ref, tenant):
-            self._ahead.start(ref, tenant)
-            self._trim_host()
-            self._loader.start(ref, tenant)
+        return not (self._loader.is_pending(digest) or digest in self._failures or self._is_refused(ref))
+
+    def _begin_load(self, ref: AdapterRef, tenant: str) -> None:
+        self._ahead.start(ref, tenant)
+        self._trim_host()
+        self._loader.start(ref, tenant)
 
     def _is_refused(self, ref: AdapterRef) -> bool:
         """Refuse, before reading it, a file whose numbers no tier can hold even in the narrowest type."""

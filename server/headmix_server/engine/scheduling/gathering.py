@@ -3,8 +3,8 @@
 Such a request takes its leases only when all its adapters are on the device, so two requests never hold what the other
 lacks. Meanwhile its adapters come and go like all others, and where slots are scarce, they might never meet. So one
 request at a time, the one whose turn comes first among those that have waited for a while, has those of its adapters
-that are on the device kept there, and gets slots for the others before anyone else. Others lose at most its number of
-adapters minus one, and never the last slot.
+that are on the device kept there, and gets the others loaded and into slots before anyone else. Others lose at most its
+number of adapters minus one, and never the last slot.
 """
 
 from headmix_server.engine.residency.tiers import AdapterTiers
@@ -22,6 +22,7 @@ class Gathering:
         self._digests = [] if sequence is None else [ref.digest for ref in sequence.adapters]
         tiers.slots.keep(self._digests)
         if sequence is not None:
+            tiers.load_first(sequence.adapters, sequence.tenant)
             tiers.install_together(sequence.adapters, sequence.tenant)
 
     def is_for(self, sequence: Sequence) -> bool:

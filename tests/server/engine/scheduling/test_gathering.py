@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from harness.engine.engines import LIMITS, Bench, adapter, classify, embed, generate, load
@@ -216,6 +217,48 @@ def test_bytes_that_never_fit_together_are_refused_too() -> None:
     assert bench.failure("both") == "server_overloaded"
     bench.drain()
     bench.assert_answered(single)
+    bench.close()
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+def test_a_pair_is_loaded_although_adapters_that_wait_for_its_slots_take_every_load_ahead(background: bool) -> None:
+    bench = Bench(replace(TWO_SLOTS, device_adapter_bytes=5))
+    bench.disk.sizes = {"a": 5}
+    busy = generate("busy", PROMPT, A, max_tokens=30)
+    bench.submit(busy)
+    bench.run_until(lambda: bool(bench.tokens("busy")))
+    others = [generate(f"r{number}", PROMPT, ref, background=background) for number, ref in enumerate([C, D, E, C3])]
+    bench.submit(*others)
+    bench.run_until(lambda: not bench.engine.tiers.num_loading)  # all loaded, none has room beside A
+    pair = generate("pair", PROMPT, A, beside=[(B, 1.0)])
+    bench.submit(pair)
+    for _ in range(200):
+        step(bench)
+    bench.drain()
+    bench.assert_answered(busy, pair, *others)
+    bench.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_pair_is_loaded_although_what_waits_for_its_slots_takes_all_bytes_for_loads_ahead(size: int) -> None:
+    bench = Bench(replace(TWO_SLOTS, device_adapter_bytes=9, host_adapter_bytes=24, host_adapters=1))
+    bench.disk.sizes = {"a": 8, "b": 1} | dict.fromkeys("fde", 4)
+    small = msgspec.structs.replace(B, size_bytes=size)
+    busy = generate("busy", PROMPT, A, max_tokens=30)
+    bench.submit(busy)
+    bench.run_until(lambda: bool(bench.tokens("busy")))
+    others = [
+        generate(f"r{number}", PROMPT, msgspec.structs.replace(ref, size_bytes=1))
+        for number, ref in enumerate([C, D, E])
+    ]
+    bench.submit(*others)
+    bench.run_until(lambda: not bench.engine.tiers.num_loading)
+    pair = generate("pair", PROMPT, A, beside=[(small, 1.0)])
+    bench.submit(pair)
+    for _ in range(200):
+        step(bench)
+    bench.drain()
+    bench.assert_answered(busy, pair, *others)
     bench.close()
 
 
