@@ -3,14 +3,11 @@
 Owns the operating system's side. Hostile input may decide what is computed, so the limits apply before it is read.
 """
 
-import contextlib
 import os
 import resource
-from pathlib import Path
 
 import msgspec
 
-MOST_NICE = 19
 MIB = 1 << 20
 EXIT_ORPHANED = 4
 
@@ -31,27 +28,10 @@ class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 def confine(limits: ConversionLimits, *, mapped_bytes: int) -> None:
     """Lower this process's priority and apply its limits; SIGXCPU ends it when its CPU time is used up."""
     os.nice(limits.niceness)
-    stand_back_as_session(limits.niceness)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
     _limit(resource.RLIMIT_FSIZE, limits.file_mib * MIB)  # Python ignores SIGXFSZ, so writing fails with EFBIG
     _limit(resource.RLIMIT_DATA, limits.memory_mib * MIB + mapped_bytes)
-
-
-def session_niceness(autogroup: str) -> int:
-    """Return the niceness in the text of `/proc/<pid>/autogroup`, such as `/autogroup-25 nice 0`.
-
-    The file is empty for a process of the first session, as under an init or in a container: then return 0.
-    """
-    _, _, niceness = autogroup.rpartition(" nice ")
-    return int(niceness or 0)
-
-
-def stand_back_as_session(niceness: int) -> None:
-    """Lower the session's priority too: with autogroup Linux schedules sessions, and niceness acts only within one."""
-    with contextlib.suppress(OSError, ValueError):
-        parent = session_niceness(Path(f"/proc/{os.getppid()}/autogroup").read_text())
-        Path("/proc/self/autogroup").write_text(str(min(MOST_NICE, parent + niceness)))
 
 
 def _limit(what: int, most: int) -> None:

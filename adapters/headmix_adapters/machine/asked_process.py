@@ -29,7 +29,7 @@ class Answer:
 async def ask_process(command: Sequence[str], request: bytes, *, seconds: float) -> Answer:
     """Start a process, send it a line, and return its answer once it has exited.
 
-    The process, and all in its session, has ended when this returns, raises or is cancelled.
+    The process, and all in its process group, has ended when this returns, raises or is cancelled.
 
     Raises:
         TimeoutError: it took longer than `seconds`.
@@ -39,7 +39,7 @@ async def ask_process(command: Sequence[str], request: bytes, *, seconds: float)
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        preexec_fn=os.setpgrp,
     )
     try:
         async with asyncio.timeout(seconds):

@@ -16,7 +16,9 @@ CANNOT_START = 3
 
 
 class EngineProcess:
-    """A running engine process. It has its own session, so that a terminal's Ctrl-C does not reach it.
+    """A running engine process. It has its own process group, so that a terminal's Ctrl-C does not reach it.
+
+    It stays in the session: with autogroup, Linux divides a machine among sessions, and niceness acts only within one.
 
     Its stdin stays open for as long as this process lives: when that pipe ends, for whatever reason, the engine exits,
     so that a killed server leaves no engine behind.
@@ -34,7 +36,7 @@ class EngineProcess:
             OSError: the program cannot be started.
         """
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=STDERR, stderr=STDERR, start_new_session=True
+            *command, stdin=asyncio.subprocess.PIPE, stdout=STDERR, stderr=STDERR, preexec_fn=os.setpgrp
         )
         if process.stdin is not None:
             # If the process is already dead, `wait` will notice it.

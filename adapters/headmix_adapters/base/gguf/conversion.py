@@ -27,14 +27,14 @@ def run_conversion(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
     """
     command = [sys.executable, "-m", "headmix_adapters.base.gguf.convert", str(gguf.resolve()), str(folder)]
     with tempfile.TemporaryFile() as complaints:
-        # In its own session, so that a terminal's Ctrl-C reaches only the waiting process, which handles it.
+        # In its own process group, so that a terminal's Ctrl-C reaches only the waiting process, which handles it.
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
-            start_new_session=True,
+            process_group=0,
         ) as process:
             status = _wait(process, progress_of(gguf.name, STAGES[0][0]), on_progress)
         if status or not folder.is_dir():

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from headmix_adapters.machine.giving_way import give_way_when_long
 from headmix_server.text.workers.encoders import Encoders
 
 LENGTH = struct.Struct(">Q")
 NICENESS = 5
-"""The engine computes for all clients, so it takes precedence over reading one client's long text."""
+"""The engine computes for all clients, so it takes precedence over a client's text. Long work gives way more."""
 
 DONE, FAILED, OUT_OF_MEMORY = "done", "failed", "out of memory"
 WORK_SIGNAL = signal.SIGPROF
@@ -40,7 +41,6 @@ def bounded_work(seconds: float) -> Iterator[None]:
 
     For libraries that cannot be interrupted. A busy machine does not make it end earlier.
     """
-    signal.signal(WORK_SIGNAL, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -59,6 +59,7 @@ def main(folder: str, parent: str, memory: str) -> None:
     """Serve jobs on the base in `folder`; `memory` limits the bytes they may take."""
     _end_with(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # up to the parent
+    signal.signal(WORK_SIGNAL, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     jobs, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -95,7 +96,8 @@ def write_frame(stream: BinaryIO, body: bytes) -> None:
 def _run(frame: bytes, encoders: Encoders) -> tuple[str, bytes]:
     try:
         job: Job = pickle.loads(frame)  # noqa: S301 - the parent's own
-        return DONE, pickle.dumps((DONE, job.run(encoders)), pickle.HIGHEST_PROTOCOL)
+        result = give_way_when_long(lambda: job.run(encoders))
+        return DONE, pickle.dumps((DONE, result), pickle.HIGHEST_PROTOCOL)
     except MemoryError:
         return OUT_OF_MEMORY, pickle.dumps((OUT_OF_MEMORY, None))
     except Exception as error:  # noqa: BLE001 - any error is raised again in the parent

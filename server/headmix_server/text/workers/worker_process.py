@@ -101,7 +101,7 @@ class WorkerProcess:
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                start_new_session=True,
+                process_group=0,
                 env=_environment(os.environ),
             )
             self._log.debug("text worker started", pid=self._process.pid)
@@ -123,4 +123,5 @@ class WorkerProcess:
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return a worker's environment: what programs need to run, and none of the server's secrets."""
     kept = {name: value for name, value in own.items() if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)}
-    return {**kept, "RUST_BACKTRACE": "0"}
+    # Each job has a thread of its own; with more than one arena, each would take address space, which is bounded.
+    return {**kept, "RUST_BACKTRACE": "0", "MALLOC_ARENA_MAX": "1"}

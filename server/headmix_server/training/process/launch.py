@@ -14,8 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-from headmix_adapters.convert.confinement import stand_back_as_session
-
 MIB = 1 << 20
 EXIT_ORPHANED = 4
 _PR_SET_PDEATHSIG = 1
@@ -51,7 +49,6 @@ def apply_limits(limits: TrainerLimits) -> None:
     """Limit this process and what it will start."""
     if limits.yields:
         os.nice(_LOWEST)
-        stand_back_as_session(_LOWEST)
         if hasattr(os, "SCHED_IDLE"):
             with contextlib.suppress(OSError):
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -22,7 +22,7 @@ _LAST_WORDS = 2000
 
 
 class Trainer:
-    """A running training. It is a session of its own, which a terminal's Ctrl-C does not reach."""
+    """A running training. It is a process group of its own, which a terminal's Ctrl-C does not reach."""
 
     def __init__(
         self, arguments: Sequence[str], folder: Path, limits: TrainerLimits, environment: Mapping[str, str]
@@ -43,7 +43,7 @@ class Trainer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
             )
         self._lock = threading.Lock()
         self.suspended = False

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from harness.bases.base_folder import write_base_folder
 from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
+from headmix_adapters.machine.giving_way import LOWEST_PRIORITY
 from headmix_adapters.text.chat_template import ChatTemplateError, TemplateOptions
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.text.capacity import Capacity
@@ -41,6 +43,14 @@ def worker(folder: Path) -> Iterator[WorkerProcess]:
     process = WorkerProcess(folder, MEMORY)
     yield process
     process.close()
+
+
+@dataclass(frozen=True)
+class Pid:
+    """A job that returns its worker's process id."""
+
+    def run(self, encoders: Encoders) -> int:
+        return os.getpid()
 
 
 @dataclass(frozen=True)
@@ -238,3 +248,27 @@ def test_it_ends_with_its_parent_though_that_was_killed_in_the_middle_of_a_job(f
         if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
             break  # it has ended; the system decides who reaps it
         time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A job that computes until its thread has the lowest priority, and returns whether that came to pass."""
+
+    def run(self, encoders: Encoders) -> bool:
+        began = time.monotonic()
+        while os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < LOWEST_PRIORITY:
+            if time.monotonic() - began > 60:
+                return False
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a priority per thread is Linux'")
+def test_a_long_job_gives_way_to_the_engine(worker: WorkerProcess) -> None:
+    assert worker.run(Compute()) is True
+
+
+def test_a_worker_stays_in_the_session_within_which_niceness_counts(worker: WorkerProcess) -> None:
+    pid = worker.run(Pid())
+    assert isinstance(pid, int)
+    assert os.getsid(pid) == os.getsid(0)
+    assert os.getpgid(pid) == pid  # a terminal's Ctrl-C does not reach it
