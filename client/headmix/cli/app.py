@@ -4,21 +4,21 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.commands.adapters import adapters_app
-from headmix.cli.commands.batches import batches_app
-from headmix.cli.commands.chat import chat
-from headmix.cli.commands.classify import classify
-from headmix.cli.commands.complete import complete
-from headmix.cli.commands.embed import embed
+from headmix.cli.commands.adapters.adapters import adapters_app
+from headmix.cli.commands.batches.batches import batches_app
+from headmix.cli.commands.batches.run_batch import run_batch
 from headmix.cli.commands.files import files_app
 from headmix.cli.commands.health import health
-from headmix.cli.commands.jobs import jobs_app
-from headmix.cli.commands.keys import keys_app
+from headmix.cli.commands.inference.chat import chat
+from headmix.cli.commands.inference.classify import classify
+from headmix.cli.commands.inference.complete import complete
+from headmix.cli.commands.inference.embed import embed
+from headmix.cli.commands.inference.rerank import rerank
+from headmix.cli.commands.inference.tokenize import tokenize
+from headmix.cli.commands.jobs.jobs import jobs_app
 from headmix.cli.commands.models import models
-from headmix.cli.commands.rerank import rerank
-from headmix.cli.commands.run_batch import run_batch
-from headmix.cli.commands.tenants import tenants_app
-from headmix.cli.commands.tokenize import tokenize
+from headmix.cli.commands.tenants.keys import keys_app
+from headmix.cli.commands.tenants.tenants import tenants_app
 from headmix.cli.commands.usage import usage
 from headmix.cli.plugins import add_plugins
 from headmix.cli.session import Session

@@ -1,1 +1,1 @@
-"""One module per command."""
+"""One module per command; the commands of one noun share a folder."""

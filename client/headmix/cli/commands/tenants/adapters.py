@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.arguments import Named, parse_bare, parse_named
-from headmix.cli.commands.adapters import needed_version, print_adapters, print_versions
+from headmix.cli.commands.adapters.adapters import needed_version, print_adapters, print_versions
+from headmix.cli.commands.adapters.arguments import Named, parse_bare, parse_named
 from headmix.cli.output import JsonOption, print_json, say
 from headmix.cli.session import Session
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.adapter_details import print_details
-from headmix.cli.arguments import AdapterName, AdapterVersionName, Named, VersionOption, version_of
-from headmix.cli.commands.rollout import rollout_app
+from headmix.cli.commands.adapters.arguments import AdapterName, AdapterVersionName, Named, VersionOption, version_of
+from headmix.cli.commands.adapters.details import print_details
+from headmix.cli.commands.adapters.rollout import rollout_app
 from headmix.cli.output import JsonOption, moment, print_json, print_table, reference, say, short, size, told
 from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session

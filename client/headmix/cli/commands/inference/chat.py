@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.form import Choice, JsonSchema, Regex, form_of
-from headmix.cli.output import pass_on
-from headmix.cli.sampling import (
+from headmix.cli.commands.inference.form import Choice, JsonSchema, Regex, form_of
+from headmix.cli.commands.inference.sampling import (
     Adapters,
     MaxTokens,
     ModelOption,
@@ -22,9 +21,10 @@ from headmix.cli.sampling import (
     asked_of,
     text_or_stdin,
 )
+from headmix.cli.commands.inference.template_variables import TemplateVariables, variables_of
+from headmix.cli.commands.inference.tools import ToolFile, print_calls, tools_of
+from headmix.cli.output import pass_on
 from headmix.cli.session import Session
-from headmix.cli.template_variables import TemplateVariables, variables_of
-from headmix.cli.tools import ToolFile, print_calls, tools_of
 from headmix.errors import HeadmixError
 from headmix.types.chat import ChatMessage, ToolCall, ToolCallDelta, joined_calls
 from headmix.types.params import ChatParams

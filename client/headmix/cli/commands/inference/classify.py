@@ -4,9 +4,16 @@ from typing import Annotated
 
 import typer
 
+from headmix.cli.commands.inference.sampling import (
+    Adapters,
+    ModelOption,
+    SplitSpecialTokens,
+    Truncate,
+    scaled,
+    text_or_stdin,
+)
 from headmix.cli.output import JsonOption, print_json, print_table
 from headmix.cli.printable import printable
-from headmix.cli.sampling import Adapters, ModelOption, SplitSpecialTokens, Truncate, scaled, text_or_stdin
 from headmix.cli.session import Session
 from headmix.client import Client
 

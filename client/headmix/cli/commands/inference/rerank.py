@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from headmix.cli.commands.inference.sampling import ModelOption, SplitSpecialTokens, model_or_base, text_or_stdin
 from headmix.cli.output import JsonOption, print_json, print_table
-from headmix.cli.sampling import ModelOption, SplitSpecialTokens, model_or_base, text_or_stdin
 from headmix.cli.session import Session
 
 

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.form import Choice, JsonSchema, Regex, form_of
-from headmix.cli.output import pass_on
-from headmix.cli.sampling import (
+from headmix.cli.commands.inference.form import Choice, JsonSchema, Regex, form_of
+from headmix.cli.commands.inference.sampling import (
     Adapters,
     MaxTokens,
     ModelOption,
@@ -21,6 +20,7 @@ from headmix.cli.sampling import (
     asked_of,
     text_or_stdin,
 )
+from headmix.cli.output import pass_on
 from headmix.cli.session import Session
 from headmix.types.params import CompletionParams
 

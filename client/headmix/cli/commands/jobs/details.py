@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from headmix.cli.follow_job import figures_of
+from headmix.cli.commands.jobs.follow_job import figures_of
 from headmix.cli.output import moment, print_fields, print_table, say
 from headmix.config import API_KEY_VARIABLE
 from headmix.types.fine_tuning import FineTuningJob

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.follow_job import follow_job
-from headmix.cli.job_details import curl_of, print_job, print_jobs, print_scores
+from headmix.cli.commands.jobs.details import curl_of, print_job, print_jobs, print_scores
+from headmix.cli.commands.jobs.follow_job import follow_job
 from headmix.cli.output import JsonOption, print_json, say
 from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session

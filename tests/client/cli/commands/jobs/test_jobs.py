@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headmix.cli import follow_job
+from headmix.cli.commands.jobs import follow_job
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
 from tests.client.wire import BASE_MODEL, FILE, JOB, JOB_EVENT, listing
@@ -39,7 +39,7 @@ FAILED = JOB | {
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headmix.cli.follow_job.time.sleep", lambda _: None)
+    monkeypatch.setattr("headmix.cli.commands.jobs.follow_job.time.sleep", lambda _: None)
 
 
 def test_one_command_uploads_trains_and_ends_with_scores_and_a_command_to_ask(

@@ -15,7 +15,7 @@ DONE = {**BATCH, "status": "completed", "request_counts": {"total": 3, "complete
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headmix.cli.commands.batches.FOLLOW_SECONDS", 0.0)
+    monkeypatch.setattr("headmix.cli.commands.batches.batches.FOLLOW_SECONDS", 0.0)
 
 
 def test_a_batch_is_created_shown_and_cancelled(server: FakeServer, run: Run) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.arguments import AdapterName, AdapterVersionName, VersionOption, version_of
+from headmix.cli.commands.adapters.arguments import AdapterName, AdapterVersionName, VersionOption, version_of
 from headmix.cli.output import JsonOption, print_json, say, told
 from headmix.cli.session import Session
 from headmix.types.adapter import Sharing

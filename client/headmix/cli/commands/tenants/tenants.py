@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.commands.limits import limits
+from headmix.cli.commands.tenants.adapters import tenant_adapters_app
+from headmix.cli.commands.tenants.limits import limits
 from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
-from headmix.cli.tenant_adapters import tenant_adapters_app
 
 tenants_app = typer.Typer(
     no_args_is_help=True, help="Create, list and limit tenants (needs a key with the scope admin)."

@@ -5,8 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from headmix.cli.commands.inference.sampling import (
+    Adapters,
+    ModelOption,
+    SplitSpecialTokens,
+    Truncate,
+    asked_of,
+    text_or_stdin,
+)
 from headmix.cli.output import print_json
-from headmix.cli.sampling import Adapters, ModelOption, SplitSpecialTokens, Truncate, asked_of, text_or_stdin
 from headmix.cli.session import Session
 
 

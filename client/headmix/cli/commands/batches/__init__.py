@@ -1,0 +1,1 @@
+"""Batches: those that the server runs, and one that a server of its own runs."""

@@ -1,0 +1,1 @@
+"""Commands that run the model, and the options that they share."""
