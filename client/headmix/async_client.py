@@ -15,23 +15,13 @@ from headmix.http.download import FileSink
 from headmix.http.response import transport_errors
 from headmix.http.sender import AsyncSender
 from headmix.http.upload import Progress
-from headmix.operations import (
-    adapters,
-    batches,
-    classification,
-    embedding,
-    files,
-    fine_tuning,
-    generation,
-    models,
-    rollout,
-    scoring,
-    tenant_adapters,
-    tenants,
-    tokens,
-)
+from headmix.operations import adapters, models, rollout
 from headmix.operations.health import get_health, get_readiness
-from headmix.operations.usage import read_usage, read_usage_csv
+from headmix.operations.inference import classification, embedding, generation, scoring, tokens
+from headmix.operations.jobs import batches, files, fine_tuning
+from headmix.operations.tenants import adapters as tenant_adapters
+from headmix.operations.tenants import tenants
+from headmix.operations.tenants.usage import read_usage, read_usage_csv
 
 
 class AsyncStreams(AsyncBound):

@@ -1,8 +1,8 @@
 """The client's types: frozen models of every response, and the typed parameters of generation requests."""
 
 from headmix.types.adapter import Adapter, AdapterVersion, Canary, DeletedAdapter, PushedAdapter, Sharing
-from headmix.types.batch import Batch
-from headmix.types.chat import (
+from headmix.types.health import Health, Readiness
+from headmix.types.inference.chat import (
     CalledFunction,
     ChatChoice,
     ChatChunk,
@@ -13,17 +13,10 @@ from headmix.types.chat import (
     ToolCallDelta,
     joined_calls,
 )
-from headmix.types.classification import Classification, ClassificationItem
-from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
-from headmix.types.embedding import EmbeddingItem, Embeddings
-from headmix.types.file import DeletedFile, File
-from headmix.types.fine_tuning import FineTuningEvent, FineTuningJob
-from headmix.types.health import Health, Readiness
-from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
-from headmix.types.model import DeletedModel, Model
-from headmix.types.params import ChatParams, CompletionParams, SamplingParams, ScaledAdapter
-from headmix.types.result import AdapterRef, Usage
-from headmix.types.scoring import (
+from headmix.types.inference.classification import Classification, ClassificationItem
+from headmix.types.inference.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
+from headmix.types.inference.embedding import EmbeddingItem, Embeddings
+from headmix.types.inference.scoring import (
     Moderation,
     ModerationItem,
     RankedDocument,
@@ -32,9 +25,16 @@ from headmix.types.scoring import (
     ScoreItem,
     Scores,
 )
-from headmix.types.tenant import AuditEntry, Key, NewKey, Tenant
-from headmix.types.tokens import Detokenization, Tokenization
-from headmix.types.usage import UsageLine
+from headmix.types.inference.tokens import Detokenization, Tokenization
+from headmix.types.jobs.batch import Batch
+from headmix.types.jobs.file import DeletedFile, File
+from headmix.types.jobs.fine_tuning import FineTuningEvent, FineTuningJob
+from headmix.types.model import DeletedModel, Model
+from headmix.types.params import ChatParams, CompletionParams, SamplingParams, ScaledAdapter
+from headmix.types.result import AdapterRef, Usage
+from headmix.types.tenants.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
+from headmix.types.tenants.tenant import AuditEntry, Key, NewKey, Tenant
+from headmix.types.tenants.usage import UsageLine
 
 __all__ = [
     "Adapter",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Required, TypedDict
 
-from headmix.types.chat import ChatMessage
+from headmix.types.inference.chat import ChatMessage
 
 Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """A text, several texts, or the same as token ids."""

@@ -9,7 +9,7 @@ import typer
 from headmix.cli.output import JsonOption, moment, print_fields, print_json, print_table, say, size
 from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session
-from headmix.types.file import File
+from headmix.types.jobs.file import File
 
 files_app = typer.Typer(no_args_is_help=True, help="Upload data for jobs, and read what jobs wrote.")
 

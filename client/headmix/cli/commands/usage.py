@@ -7,7 +7,7 @@ import typer
 
 from headmix.cli.output import JsonOption, pass_on, print_json, print_table
 from headmix.cli.session import Session
-from headmix.operations.usage import GROUPS
+from headmix.operations.tenants.usage import GROUPS
 
 COUNTS = ("requests", "prompt_tokens", "cached_tokens", "generation_tokens", "trained_tokens")
 

@@ -13,7 +13,7 @@ from headmix.cli.output import JsonOption, moment, print_fields, print_json, pri
 from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session
 from headmix.client import Client
-from headmix.types.batch import Batch
+from headmix.types.jobs.batch import Batch
 
 FOLLOW_SECONDS = 2.0
 FILE_ID = "file-"

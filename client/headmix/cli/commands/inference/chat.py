@@ -26,7 +26,7 @@ from headmix.cli.commands.inference.tools import ToolFile, print_calls, tools_of
 from headmix.cli.output import pass_on
 from headmix.cli.session import Session
 from headmix.errors import HeadmixError
-from headmix.types.chat import ChatMessage, ToolCall, ToolCallDelta, joined_calls
+from headmix.types.inference.chat import ChatMessage, ToolCall, ToolCallDelta, joined_calls
 from headmix.types.params import ChatParams
 
 Answer = Callable[[list[ChatMessage]], ChatMessage]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from headmix.cli.output import pass_on
-from headmix.types.chat import ToolCall
+from headmix.types.inference.chat import ToolCall
 
 ToolFile = Annotated[
     Path | None,

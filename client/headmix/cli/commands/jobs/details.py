@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headmix.cli.commands.jobs.follow_job import figures_of
 from headmix.cli.output import moment, print_fields, print_table, say
 from headmix.config import API_KEY_VARIABLE
-from headmix.types.fine_tuning import FineTuningJob
+from headmix.types.jobs.fine_tuning import FineTuningJob
 
 _COLUMNS = ("base", "linear classifier", "adapter")
 

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from headmix.cli.output import say
 from headmix.cli.printable import printable
 from headmix.client import Client
-from headmix.types.fine_tuning import FineTuningJob, JobProgress
+from headmix.types.jobs.fine_tuning import FineTuningJob, JobProgress
 
 SECONDS = 1.0
 _MOST_SECONDS_SHOWN = 359_999

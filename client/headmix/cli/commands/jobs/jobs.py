@@ -11,7 +11,7 @@ from headmix.cli.output import JsonOption, print_json, say
 from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session
 from headmix.client import Client
-from headmix.types.fine_tuning import FineTuningJob, Hyperparameters, JobOptions
+from headmix.types.jobs.fine_tuning import FineTuningJob, Hyperparameters, JobOptions
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Train adapters on the server from your data.")
 

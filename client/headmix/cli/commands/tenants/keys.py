@@ -8,7 +8,7 @@ import typer
 
 from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
-from headmix.types.tenant import Key, NewKey
+from headmix.types.tenants.tenant import Key, NewKey
 
 keys_app = typer.Typer(no_args_is_help=True, help="Create, rotate and revoke keys (needs a key with the scope admin).")
 

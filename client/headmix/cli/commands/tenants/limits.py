@@ -6,7 +6,7 @@ import typer
 
 from headmix.cli.output import JsonOption, print_json, print_table
 from headmix.cli.session import Session
-from headmix.types.limits import LimitChanges, Limits, OwnLimits
+from headmix.types.tenants.limits import LimitChanges, Limits, OwnLimits
 
 DEFAULT = "default"
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Unpack
 
 from headmix.http.request import Request, parser_of
-from headmix.types.chat import ChatChunk, ChatCompletion, ChatMessage
-from headmix.types.completion import Completion, CompletionChunk
+from headmix.types.inference.chat import ChatChunk, ChatCompletion, ChatMessage
+from headmix.types.inference.completion import Completion, CompletionChunk
 from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt
 
 _COMPLETIONS = "/v1/completions"

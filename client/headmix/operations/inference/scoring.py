@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from headmix.http.request import Request, parser_of
-from headmix.types.scoring import Moderation, Ranking, Scores
+from headmix.types.inference.scoring import Moderation, Ranking, Scores
 
 
 def rerank(

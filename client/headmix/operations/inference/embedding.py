@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from headmix.http.request import Request, parser_of
-from headmix.types.embedding import Embeddings
+from headmix.types.inference.embedding import Embeddings
 from headmix.types.params import Prompt, ScaledAdapter
 
 Pooling = Literal["mean", "last", "cls"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from headmix.http.request import Request, parser_of, segment
 from headmix.page import Page
-from headmix.types.batch import Batch, BatchList
+from headmix.types.jobs.batch import Batch, BatchList
 from headmix.types.result import ResponseMeta
 
 BATCHES = "/v1/batches"

@@ -8,7 +8,7 @@ from headmix.http.download import check_digest, digest_of
 from headmix.http.request import Request, parser_of, segment
 from headmix.http.upload import FileSource, Progress, Source, Upload
 from headmix.page import Page
-from headmix.types.file import DeletedFile, File, FileList
+from headmix.types.jobs.file import DeletedFile, File, FileList
 from headmix.types.result import ResponseMeta
 
 FILES = "/v1/files"

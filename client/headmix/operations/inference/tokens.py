@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from headmix.http.request import Request, parser_of
-from headmix.operations.generation import turns
+from headmix.operations.inference.generation import turns
+from headmix.types.inference.tokens import Detokenization, Tokenization
 from headmix.types.params import Messages
-from headmix.types.tokens import Detokenization, Tokenization
 
 
 def tokenize(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from headmix.http.request import Request, parser_of, segment
 from headmix.page import Page
-from headmix.types.fine_tuning import (
+from headmix.types.jobs.fine_tuning import (
     FineTuningEvent,
     FineTuningEventList,
     FineTuningJob,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from headmix.http.request import Request, parser_of, segment
-from headmix.types.limits import LimitChanges, Limits
 from headmix.types.result import ResponseMeta
-from headmix.types.tenant import AuditEntry, AuditList, Key, KeyList, NewKey, Tenant, TenantList
+from headmix.types.tenants.limits import LimitChanges, Limits
+from headmix.types.tenants.tenant import AuditEntry, AuditList, Key, KeyList, NewKey, Tenant, TenantList
 
 _TENANTS = "/v1/tenants"
 

@@ -5,7 +5,7 @@ from datetime import date
 
 from headmix.http.request import Request, parser_of
 from headmix.types.result import ResponseMeta
-from headmix.types.usage import UsageLine, UsageList
+from headmix.types.tenants.usage import UsageLine, UsageList
 
 GROUPS = ("tenant", "day", "model")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headmix.http.request import Request, parser_of
-from headmix.types.classification import Classification
+from headmix.types.inference.classification import Classification
 from headmix.types.params import Prompt, ScaledAdapter
 
 

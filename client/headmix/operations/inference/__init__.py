@@ -1,0 +1,1 @@
+"""The routes that run the model."""

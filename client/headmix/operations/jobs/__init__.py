@@ -1,0 +1,1 @@
+"""The routes of jobs, batches, and the files that they read and write."""

@@ -1,0 +1,1 @@
+"""The routes of tenants, and of what they have used."""

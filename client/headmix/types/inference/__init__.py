@@ -1,0 +1,1 @@
+"""The responses of the routes that run the model."""

@@ -1,0 +1,1 @@
+"""Jobs, batches, and the files that they read and write."""

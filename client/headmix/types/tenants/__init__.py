@@ -1,0 +1,1 @@
+"""Tenants, their keys and limits, and what they have used."""
