@@ -22,8 +22,8 @@ from headmix_adapters.families import can_generate
 from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
-from headmix_server.app.catalog_observer import CatalogObserver
 from headmix_server.app.http.listen import listen
+from headmix_server.app.observers.catalog_observer import CatalogObserver
 from headmix_server.batches.batches import Batches
 from headmix_server.catalog.bytes.holds import Holds
 from headmix_server.catalog.bytes.store import ArtifactStore, Store

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.server.api_rig import TENANT, ApiRig
 from headmix_server.api.app import create_app
-from headmix_server.app.batches import batch_runner
+from headmix_server.app.jobs.batches import batch_runner
 from headmix_server.files.stored_file import Purpose
 
 CHAT = "/v1/chat/completions"

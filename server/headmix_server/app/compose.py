@@ -19,17 +19,17 @@ from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_server.api.state import ApiState
 from headmix_server.api.uploads.publish import verify
 from headmix_server.api.uploads.receiving import MIB
-from headmix_server.app.background_tasks import flush_for_good
-from headmix_server.app.banner import MAX_LISTED, Banner
-from headmix_server.app.catalog_observer import CatalogObserver
-from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import SettingError, StartError
-from headmix_server.app.file_upkeep import FileUpkeep
-from headmix_server.app.preload import TENANT, Preload
-from headmix_server.app.report_observer import ReportObserver
+from headmix_server.app.observers.catalog_observer import CatalogObserver
+from headmix_server.app.observers.report_observer import ReportObserver
+from headmix_server.app.startup.banner import MAX_LISTED, Banner
+from headmix_server.app.startup.conversion_watch import watch_conversion
+from headmix_server.app.startup.preload import TENANT, Preload
 from headmix_server.app.storage.claim import Claim
 from headmix_server.app.storage.data_folder import DataFolder
 from headmix_server.app.storage.open_library import open_library
+from headmix_server.app.upkeep.background_tasks import flush_for_good
+from headmix_server.app.upkeep.file_upkeep import FileUpkeep
 from headmix_server.batches.batches import Batches
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.incoming import Incoming

@@ -18,21 +18,21 @@ from rich.console import Console
 from headmix_server.api.app import create_app, prepare_routes
 from headmix_server.api.middleware.disconnect import end_tasks
 from headmix_server.api.state import ApiState
-from headmix_server.app.background_tasks import BackgroundTasks
-from headmix_server.app.batches import batch_runner
-from headmix_server.app.check_settings import check_settings
 from headmix_server.app.compose import Parts, open_parts
 from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.http.descriptors import room_for_connections
 from headmix_server.app.http.listen import listen, url_of
 from headmix_server.app.http.server import http_server
-from headmix_server.app.job_keeper import job_keeper
+from headmix_server.app.jobs.batches import batch_runner
+from headmix_server.app.jobs.job_keeper import job_keeper
+from headmix_server.app.jobs.job_watch import JobWatch
+from headmix_server.app.jobs.training_worker import TrainingWorker
 from headmix_server.app.loop_monitor import LoopMonitor
-from headmix_server.app.startup_gate import StartupGate
+from headmix_server.app.startup.check_settings import check_settings
+from headmix_server.app.startup.startup_gate import StartupGate
 from headmix_server.app.storage.claim import Claim, claim_database
 from headmix_server.app.storage.data_folder import DataFolder, open_data_folder
-from headmix_server.app.training.job_watch import JobWatch
-from headmix_server.app.training.training_worker import TrainingWorker
+from headmix_server.app.upkeep.background_tasks import BackgroundTasks
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig, database_of
-from headmix_server.app.job_keeper import job_keeper
+from headmix_server.app.jobs.job_keeper import job_keeper
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.database import open_database
 from headmix_server.files.stored_file import Purpose

@@ -19,8 +19,8 @@ from uvicorn.server import ServerState
 
 from headmix_server.api.middleware.error_responses import error_response
 from headmix_server.api.middleware.refusal_pace import RefusalPace, party_at
-from headmix_server.app.held_flow import HeldFlow
 from headmix_server.app.http.connection_table import ConnectionTable
+from headmix_server.app.http.held_flow import HeldFlow
 from headmix_server.app.http.request_bounds import HeaderLimits, RequestBounds, TooLargeError
 from headmix_server.core.errors import (
     HeadersTooLarge,

@@ -5,7 +5,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from headmix_server.app.http.server import http_server
-from headmix_server.app.startup_gate import StartupGate
+from headmix_server.app.startup.startup_gate import StartupGate
 from headmix_server.core.settings import Settings
 
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from harness.server.running_server import FAKE_BASE, running_server, write_fake_base
 from headmix_server import cli
 from headmix_server.app import server
-from headmix_server.app.check_settings import check_settings
 from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.http.listen import listen
+from headmix_server.app.startup.check_settings import check_settings
 from headmix_server.app.storage.data_folder import open_data_folder
 from headmix_server.core.setting_names import called, variable
 from headmix_server.core.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from harness.adapters.records import digest_of, record_of
-from headmix_server.app.report_observer import Names, ReportObserver
+from headmix_server.app.observers.report_observer import Names, ReportObserver
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.core.messages import EngineReport, ResidentAdapter

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.adapters.artifacts import adapter_config, classifier_config, tiny_base_shape
 from headmix_adapters.config import ExamplePrompt
-from headmix_server.app.banner import MAX_LISTED, Banner
+from headmix_server.app.startup.banner import MAX_LISTED, Banner
 from headmix_server.catalog.version import AdapterVersion
 
 DIGEST = "sha256:" + "ab" * 32

@@ -3,7 +3,7 @@
 import asyncio
 from itertools import product
 
-from headmix_server.app.held_flow import HeldFlow
+from headmix_server.app.http.held_flow import HeldFlow
 
 
 class Connection(asyncio.Transport):

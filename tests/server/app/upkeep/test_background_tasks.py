@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from headmix_server.app.background_tasks import BackgroundTasks, flush_for_good
+from headmix_server.app.upkeep.background_tasks import BackgroundTasks, flush_for_good
 from headmix_server.core.errors import ServerOverloaded, StorageUnavailable
 from headmix_server.database import open_database
 from headmix_server.database.audit_log import AuditLog

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from harness.server.migrated_file import migrated_file
-from headmix_server.app.file_upkeep import COLLECT_SECONDS, FileUpkeep
+from headmix_server.app.upkeep.file_upkeep import COLLECT_SECONDS, FileUpkeep
 from headmix_server.core.observability.metrics import Metrics
 from headmix_server.database import open_database
 from headmix_server.files.stored_file import Purpose

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from headmix_server.api import routes
-from headmix_server.app.catalog_observer import CatalogObserver
+from headmix_server.app.observers.catalog_observer import CatalogObserver
 from headmix_server.catalog.changes import Change
 from headmix_server.core.observability.metrics import Metrics
 from headmix_server.services.pinning import Pinning

@@ -8,8 +8,8 @@ import pytest
 from harness.bases.gguf_files import write_tiny_gguf
 from harness.server.running_server import running_server, serve_command, server_environment
 from headmix_adapters.base.gguf.conversion_progress import progress_of
-from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import StartStopped
+from headmix_server.app.startup.conversion_watch import watch_conversion
 from headmix_server.core.observability.logging import configure_logging
 from tests.support.clocks.fake_clock import FakeClock
 from tests.support.terminal import in_terminal

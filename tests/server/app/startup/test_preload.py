@@ -5,7 +5,7 @@ import pytest
 from harness.adapters.artifacts import random_artifact, tiny_base_shape
 from harness.adapters.records import record_of
 from headmix_adapters.artifact import ArtifactError, digest_file, verify_artifact
-from headmix_server.app.preload import TENANT, Preload
+from headmix_server.app.startup.preload import TENANT, Preload
 from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.catalog.catalog import Catalog

@@ -1,7 +1,7 @@
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from headmix_server.app.startup_gate import StartupGate
+from headmix_server.app.startup.startup_gate import StartupGate
 
 
 def test_before_the_application_is_there_the_server_is_alive_but_not_ready() -> None:
