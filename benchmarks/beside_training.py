@@ -19,7 +19,7 @@ from harness.percentile import percentile
 from harness.server.queued_job import checked_request
 from harness.server.running_server import RunningServer, running_server
 from headmix_adapters.base import resolve_base
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import connect_database
 from headmix_server.files.open import open_files
 from headmix_server.fine_tuning.progress import read_progress

@@ -14,7 +14,7 @@ from typing import Any
 from harness.machine import describe_machine
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.messages import Generate, TokenOutput
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import build_engine

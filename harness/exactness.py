@@ -29,7 +29,7 @@ from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.classifier_head import ClassifierHead
 from headmix_adapters.reference import label_probabilities, pool
 from headmix_server.core.messages import Classify, Embed, Generate, Request
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import Answer, EngineSession, adapter_ref, build_engine

@@ -13,7 +13,7 @@ from benchmarks.yardstick.sizes import Sizes
 from harness.adapters.shelf import Shelf
 from harness.random_prompt import random_prompt
 from headmix_adapters.base import ResolvedBase, resolve_base, weight_files
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import build_engine
 

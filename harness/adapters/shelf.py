@@ -7,7 +7,7 @@ from harness.adapters.artifacts import random_artifact
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import ClassifierConfig, SharedPart, SiteConfig, Sites
-from headmix_adapters.convert.peft.export import export_peft_lora
+from headmix_adapters.convert.peft.export.export import export_peft_lora
 from headmix_adapters.presets import Ranks, kernel_mix_sites, preset_ranks
 from headmix_server.core.types import AdapterRef
 from headmix_server.llm.session import adapter_ref

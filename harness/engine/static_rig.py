@@ -9,7 +9,7 @@ from torch import Tensor
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.device.cuda.fixed_storage import FixedStorage
 from headmix_server.device.cuda.static_decode import StaticDecode
 from headmix_server.device.cuda.static_step import StaticStep, StepShape

@@ -33,7 +33,7 @@ from headmix_server.catalog.library import Library
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.observability.metrics import Metrics
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import open_database
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient

@@ -22,7 +22,7 @@ from headmix_server.catalog.library import Library
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Published
 from headmix_server.core.messages import ForgetAdapter, Output
 from headmix_server.core.runner import Runner
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import AdapterRef
 from headmix_server.database import open_database
 from headmix_server.engine.loop import Engine

@@ -14,9 +14,9 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from headmix_server.core.setting_groups import group_of, in_help_order
-from headmix_server.core.setting_names import called, flag, variable
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.groups import group_of, in_help_order
+from headmix_server.core.settings.names import called, flag, variable
+from headmix_server.core.settings.settings import Settings
 
 USAGE = 2
 

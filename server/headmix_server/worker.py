@@ -20,8 +20,8 @@ from headmix_server.core.messages import EngineReady
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
 from headmix_server.core.runner import Runner
-from headmix_server.core.setting_names import called
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.names import called
+from headmix_server.core.settings.settings import Settings
 from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.loop import Engine, EngineBrokenError

@@ -12,8 +12,8 @@ from docs.site.reference import GENERATORS
 from docs.site.reference.docstrings import docstring, signature
 from docs.site.reference.http_api import DOCUMENT
 from docs.site.reference.markdown import anchor
-from headmix_server.core.setting_names import flag
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.names import flag
+from headmix_server.core.settings.settings import Settings
 
 pytestmark = pytest.mark.drift
 

@@ -17,7 +17,7 @@ from harness.engine.static_rig import fixed_storage
 from harness.exactness import compare, make_cases
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.base import resolve_base
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.device.adapters.adapter_files import from_stored
 from headmix_server.device.adapters.adapter_image import AdapterImage
 from headmix_server.device.cuda.build import make_cuda_decode, make_cuda_storage

@@ -12,7 +12,7 @@ from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_server.core.messages import Generate
 from headmix_server.core.runner import BatchRow
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Readback, send

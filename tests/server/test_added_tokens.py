@@ -23,7 +23,7 @@ from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, Sites
 from headmix_adapters.inject import LanguageModel, load_adapter
 from headmix_server.core.messages import Classified, Classify, Embed, Embedded, Failed, Generate, Output, TokenOutput
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import UNSCORED, EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import adapter_ref, build_engine

@@ -11,9 +11,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from headmix_server import cli
-from headmix_server.core.setting_groups import GROUPS
-from headmix_server.core.setting_names import flag, variable
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.groups import GROUPS
+from headmix_server.core.settings.names import flag, variable
+from headmix_server.core.settings.settings import Settings
 
 
 def _app() -> Typer:

@@ -7,7 +7,7 @@ import torch
 from harness.bases.tiny_model import make_tiny_llama
 from harness.exactness import answer_together, compare, make_cases
 from headmix_adapters.base import resolve_base
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.llm.session import build_engine
 

@@ -16,7 +16,7 @@ from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, ClassifierConfig, Method, SharedPart, SiteConfig, Sites
 from headmix_adapters.presets import Ranks, kernel_mix_sites
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.llm.session import build_engine
 
 STRENGTH = 0.3

@@ -16,7 +16,7 @@ from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import convert_source
 from headmix_server.core.artifact_limits import artifact_limits
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.llm.session import build_engine
 
 LARGEST = Sites(gate_up=SiteConfig(shared=SharedPart(rank=512)))

@@ -14,7 +14,7 @@ from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import convert_source
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.llm.session import build_engine
 
 TARGETS = {

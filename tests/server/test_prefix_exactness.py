@@ -11,7 +11,7 @@ from harness.bases.tiny_model import make_tiny_llama
 from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_server.core.messages import Embed, Generate, Request
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine

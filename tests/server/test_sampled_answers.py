@@ -7,7 +7,7 @@ from harness.bases.tiny_model import make_tiny_llama
 from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_server.core.messages import Generate
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.llm.session import EngineSession, build_engine
 

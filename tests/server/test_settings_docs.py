@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.core.setting_groups import GROUPS
-from headmix_server.core.setting_names import flag, variable
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.groups import GROUPS
+from headmix_server.core.settings.names import flag, variable
+from headmix_server.core.settings.settings import Settings
 
 pytestmark = pytest.mark.drift
 

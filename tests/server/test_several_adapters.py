@@ -19,7 +19,7 @@ from harness.exactness import Case, answer_by_transformers
 from harness.random_prompt import random_prompt
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.messages import Classify, Embed, Generate
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, ScaledAdapter
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import Answer, EngineSession, adapter_ref, build_engine

@@ -20,7 +20,7 @@ from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape
 from headmix_server.core.messages import Abort, Generate
 from headmix_server.core.sampling import for_choice
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.report import make_report

@@ -11,7 +11,7 @@ from harness.bases.tiny_model import make_tiny_llama
 from harness.random_prompt import random_prompt
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.messages import Abort, Generate
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import FinishReason, SamplingParams
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import Answer, EngineSession, build_engine

@@ -18,7 +18,7 @@ from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_server import worker
 from headmix_server.core.messages import Embed, Generate
 from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.step_thread import StepThread
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine

@@ -45,7 +45,7 @@ def _convert(request: ConversionRequest) -> None:
     from headmix_adapters.base import BaseError, ResolvedBase
     from headmix_adapters.convert.errors import ConvertError
     from headmix_adapters.convert.peft.config import FILE
-    from headmix_adapters.convert.peft.heads import HeadWish
+    from headmix_adapters.convert.peft.heads.heads import HeadWish
     from headmix_adapters.convert.peft.lora import WEIGHTS, convert_peft_lora
     from headmix_adapters.convert.result import save_converted
     from headmix_adapters.convert.tokenizer_check import check_tokenizer

@@ -56,7 +56,7 @@ def convert(
 ) -> None:
     """Convert an adapter made elsewhere into an artifact that computes exactly the same, or report why it can't."""
     _require_free(out, force=force)
-    from headmix_adapters.convert.peft.heads import HeadWish
+    from headmix_adapters.convert.peft.heads.heads import HeadWish
     from headmix_adapters.convert.result import save_converted
     from headmix_adapters.convert.source import ConvertOptions, convert_source
 
@@ -93,7 +93,7 @@ def export(
 ) -> None:
     """Export an adapter as the exact LoRA that it equals, for other tools. A plain LoRA is several times its size."""
     _require_free(out / "adapter_model.safetensors", force=force)
-    from headmix_adapters.convert.peft.export import export_peft_lora
+    from headmix_adapters.convert.peft.export.export import export_peft_lora
 
     try:
         notes = export_peft_lora(artifact, out, resolve_visibly(base), to=to, allow_base_mismatch=allow_base_mismatch)

@@ -10,7 +10,7 @@ from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.head_offsets import are_head_offsets, convert_head_offsets, read_safetensors
 from headmix_adapters.convert.own_template import with_own_template
 from headmix_adapters.convert.peft.config import FILE as PEFT_CONFIG
-from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.heads.heads import HeadWish
 from headmix_adapters.convert.peft.lora import convert_peft_lora
 from headmix_adapters.convert.research.convert import ResearchOptions, convert_research, load_state
 from headmix_adapters.convert.result import Converted

@@ -85,7 +85,7 @@ def run(command: Command, reporter: Reporter) -> None:
         typer.Exit: the run was interrupted, or the adapter was not pushed.
         TrainError, BaseError, ArtifactError, OSError: the run failed.
     """
-    from headmix_adapters.train.checkpoints import RunFolder
+    from headmix_adapters.train.checkpoints.run_folder import RunFolder
     from headmix_adapters.train.sweep.sweep_folder import SweepFolder
 
     folder, sweep = RunFolder(command.artifact), SweepFolder(command.artifact)

@@ -15,7 +15,7 @@ from headmix_adapters.inject import AdaptedModel, AttachedAdapter, ClassifierMod
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.recomputation import recomputed_layers
 from headmix_adapters.inject.split import split_backbone
-from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord, checkpoint_step
+from headmix_adapters.train.checkpoints.run_folder import RunFolder, RunIdentity, RunRecord, checkpoint_step
 from headmix_adapters.train.data.batches import collate
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.data.packing import PackedCollator, require_exact_packing

@@ -12,7 +12,7 @@ from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.metadata import training_fault
 from headmix_adapters.artifact.write import write_artifact
-from headmix_adapters.train.checkpoints import RunRecord
+from headmix_adapters.train.checkpoints.run_folder import RunRecord
 from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.prepare import Material

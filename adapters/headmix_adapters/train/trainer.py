@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from headmix_adapters.inject.adapted import AdaptedModel
-from headmix_adapters.train.checkpoint_pace import CheckpointPace
+from headmix_adapters.train.checkpoints.checkpoint_pace import CheckpointPace
 from headmix_adapters.train.data.batches import ExampleDataset, LengthBatches, collate
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError

@@ -22,7 +22,7 @@ from headmix_adapters.artifact import ArtifactError, verify_artifact
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft.config import FILE
-from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.heads.heads import HeadWish
 from headmix_adapters.convert.peft.lora import WEIGHTS, convert_peft_lora
 from headmix_adapters.convert.result import save_converted
 

@@ -2,8 +2,8 @@
 
 from fastapi import FastAPI
 
-from headmix_server.api.middleware.body_budget import BodyBudget
-from headmix_server.api.middleware.body_limit import MIB, BodyLimit, Pace
+from headmix_server.api.middleware.body.body_budget import BodyBudget
+from headmix_server.api.middleware.body.body_limit import MIB, BodyLimit, Pace
 from headmix_server.api.middleware.error_responses import install_handlers
 from headmix_server.api.middleware.refusal_pace import PacedRefusals, RefusalPace
 from headmix_server.api.middleware.request_log import RequestLog

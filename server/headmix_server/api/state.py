@@ -15,7 +15,7 @@ from headmix_server.batches.batches import Batches
 from headmix_server.catalog.incoming import Incoming
 from headmix_server.catalog.library import Library
 from headmix_server.core.observability.metrics import Metrics
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import Residency
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient

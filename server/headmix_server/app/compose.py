@@ -36,7 +36,7 @@ from headmix_server.catalog.incoming import Incoming
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.observability.metrics import Metrics
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database.audit_log import AuditLog, Retention
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.files.open import open_files

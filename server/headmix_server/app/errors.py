@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from headmix_server.core.setting_names import called
+from headmix_server.core.settings.names import called
 
 
 class StartError(Exception):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from headmix_adapters.machine.memory import available_memory
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 MIB = 1 << 20
 SHARE = 4

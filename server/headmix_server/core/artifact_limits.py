@@ -1,7 +1,7 @@
 """The limits on artifacts, from the settings; they apply to uploads and to adapters that are added in this process."""
 
 from headmix_adapters.artifact import Limits
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 
 def artifact_limits(settings: Settings) -> Limits:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from headmix_server.core.setting_names import called
+from headmix_server.core.settings.names import called
 from headmix_server.device.placement import PlacementError
 
 

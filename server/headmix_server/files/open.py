@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from headmix_server.catalog.bytes.bucket import open_bucket
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.files.bucket_bytes import PREFIX, BucketBytes
 from headmix_server.files.bytes import FileBytes, FolderBytes
 from headmix_server.files.files import Files

@@ -14,7 +14,7 @@ from headmix_adapters.config import AdapterConfig
 from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.core.artifact_limits import artifact_limits
 from headmix_server.core.errors import ModelNotFound
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import AdapterRef
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies

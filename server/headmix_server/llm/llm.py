@@ -18,7 +18,7 @@ from headmix_adapters.config import Pooling
 from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.core.messages import Abort, ForgetAdapter
 from headmix_server.core.observability.logging import quiet_logging
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.llm.adapters import Adapters
 from headmix_server.llm.batch import DEFAULT_SAMPLING, Adapter, Batch

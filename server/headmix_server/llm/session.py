@@ -22,7 +22,7 @@ from headmix_server.core.messages import (
     Request,
     TokenOutput,
 )
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import AdapterRef, FinishReason, TokenLogprob
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.server import LOADING_POLL_SECONDS

@@ -14,7 +14,7 @@ from headmix_adapters.config import Problem
 from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.isolated import ConversionRefused, ConversionRequest, convert_isolated
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, RateLimitExceeded
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.services.turns import TooManyWaiting, Turns
 
 CONFIG_FIELD = "config"

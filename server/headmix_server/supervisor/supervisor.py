@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.engine_client.connection import EngineConnection
 from headmix_server.supervisor.engine_process import CANNOT_START, EngineProcess, ending

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.training.control import Control, obey_server, read_line
 from headmix_server.training.run import WorkerRun, run_worker
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from headmix_adapters.machine.cpus import read_cpu_budget
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.training.process.launch import TrainerLimits
 
 _SECRET = frozenset({"HEADMIX_DATABASE", "HEADMIX_ARTIFACTS", "HEADMIX_LIMITS_STORAGE", "HEADMIX_API_KEY"})

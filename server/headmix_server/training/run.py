@@ -17,8 +17,8 @@ from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_server.catalog.bytes.bucket import BucketUnusable
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import configure_logging, get_logger
-from headmix_server.core.setting_names import called
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.names import called
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import DatabaseUnreachable, DatabaseUnusable, connect_database, require_schema
 from headmix_server.files.files import Files
 from headmix_server.files.open import open_files

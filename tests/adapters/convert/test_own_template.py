@@ -9,7 +9,7 @@ from harness.adapters.peft_lora import RENAMED
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.export import export_peft_lora
+from headmix_adapters.convert.peft.export.export import export_peft_lora
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from tests.adapters.convert.conftest import MakeBase, MakePeft

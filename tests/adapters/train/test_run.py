@@ -16,7 +16,7 @@ from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.sites import tensor_shapes
 from headmix_adapters.train import run as run_module
-from headmix_adapters.train.checkpoints import RunFolder
+from headmix_adapters.train.checkpoints.run_folder import RunFolder
 from headmix_adapters.train.errors import DivergedError, Interrupted, RecipeError, TrainError
 from headmix_adapters.train.prepare import Material, load_material
 from headmix_adapters.train.recipe.recipe import Recipe

@@ -10,7 +10,7 @@ from headmix_adapters.base import resolve_base
 from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import train_adapter
 from headmix_adapters.train.scoring.report import Reporter
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.llm.session import build_engine
 
 

@@ -13,7 +13,7 @@ from harness.server.api_rig import TENANT, ApiRig, api_rig
 from harness.server.s3_server import s3_server
 from headmix_server.files.sweep import Sweep
 from headmix_server.tenancy.keys.principal import Scope
-from tests.server.api.middleware.test_body_limit import sending, status
+from tests.server.api.middleware.body.test_body_limit import sending, status
 from tests.server.api.test_indistinguishable import statements
 from tests.server.api.test_openapi import document
 from tests.support.storage.files import later

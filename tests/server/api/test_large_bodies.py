@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from harness.server.api_rig import BASE, ApiRig, api_rig
-from headmix_server.api.middleware.json_request import INLINE_BYTES
+from headmix_server.api.middleware.body.json_request import INLINE_BYTES
 from headmix_server.core.messages import EngineReady, Generate
 from tests.support.clocks.loop_time import loop_time
 

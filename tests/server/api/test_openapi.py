@@ -12,7 +12,7 @@ import pytest
 from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
 from headmix_server.core.observability.metrics import Metrics
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 pytestmark = pytest.mark.drift
 

@@ -10,7 +10,7 @@ import httpx2
 
 from harness.server.batch_rig import URL, batch_line
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import open_database
 from headmix_server.files.open import open_files
 from headmix_server.files.stored_file import Purpose

@@ -4,7 +4,7 @@ import pytest
 
 from headmix_server.core import adapter_memory as module
 from headmix_server.core.adapter_memory import LEAST, MIB, MOST_ON_GPU, AdapterMemory, adapter_memory
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from harness.adapters.artifacts import random_artifact
 from harness.exactness import Case, compare
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_adapters.base.gguf.stored_tensors import read_stored_tensors
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.llm.session import build_engine
 from headmix_server.models.formats.choose_format import Weights
 from headmix_server.text.tokenizer import load_tokenizer

@@ -10,7 +10,7 @@ from transformers import AutoModel
 from headmix_adapters.base import resolve_base
 from headmix_adapters.base.embedded import EMBEDDED
 from headmix_server.core.messages import Embed
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import EmbeddingParams
 from headmix_server.llm.session import EngineSession, build_engine
 from headmix_server.text.tokenizer import load_tokenizer

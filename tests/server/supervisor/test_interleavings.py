@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.messages import EngineReady, EngineReport, FromEngine, Generate, Message, Shutdown
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.engine_client.client import EngineClient, EngineState
 from headmix_server.engine_client.socket import EngineSocket

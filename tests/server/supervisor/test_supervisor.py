@@ -11,7 +11,7 @@ import pytest
 from headmix_server import worker
 from headmix_server.core.errors import EngineUnavailable
 from headmix_server.core.messages import Generate
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.engine_client.client import EngineClient, EngineState
 from headmix_server.supervisor import engine_process, supervisor

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from harness.server.queued_job import FINGERPRINT, checked_request
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import ensure_tenant, writing
 from headmix_server.files.files import Files
 from headmix_server.files.open import open_files

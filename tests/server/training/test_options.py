@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.training.options import environment, read_cores, training_options
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from harness.bases.tiny_model import make_tiny_llama
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import open_database
 from headmix_server.training.control import Control
 from headmix_server.training.run import FAILED, OK, WRONG_SETTING, WorkerRun, run_worker

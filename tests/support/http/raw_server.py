@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from headmix_server.app.http.listen import listen
 from headmix_server.app.http.server import HttpServer, http_server
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 KIB = 1024
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

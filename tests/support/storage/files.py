@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
 from headmix_server.catalog.tables import FileRow
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import reading
 from headmix_server.files.files import Files
 from headmix_server.files.open import open_files

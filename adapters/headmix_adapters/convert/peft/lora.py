@@ -26,8 +26,8 @@ from headmix_adapters.convert.peft.base_copies import is_base_copy
 from headmix_adapters.convert.peft.block_diagonal import written_out
 from headmix_adapters.convert.peft.config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
 from headmix_adapters.convert.peft.dora import require_room
-from headmix_adapters.convert.peft.head_config import read_head_config
-from headmix_adapters.convert.peft.heads import HeadWish, is_pooler, peft_head
+from headmix_adapters.convert.peft.heads.head_config import read_head_config
+from headmix_adapters.convert.peft.heads.heads import HeadWish, is_pooler, peft_head
 from headmix_adapters.convert.peft.lora_sites import build_sites, pieces_of
 from headmix_adapters.convert.peft.module_lora import ModuleLora, Piece
 from headmix_adapters.convert.peft.names import saved_names

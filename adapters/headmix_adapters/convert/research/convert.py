@@ -16,7 +16,7 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, HeadBase, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.heads import HeadWish, roberta_head
+from headmix_adapters.convert.peft.heads.heads import HeadWish, roberta_head
 from headmix_adapters.convert.research.frozen_part import check_frozen_part
 from headmix_adapters.convert.result import Converted, converter_name
 

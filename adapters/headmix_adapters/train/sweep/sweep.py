@@ -15,7 +15,7 @@ from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
-from headmix_adapters.train.checkpoints import RunFolder, RunRecord
+from headmix_adapters.train.checkpoints.run_folder import RunFolder, RunRecord
 from headmix_adapters.train.errors import DivergedError, TargetError
 from headmix_adapters.train.history.history import history_path, read_history, write_history
 from headmix_adapters.train.prepare import Material

@@ -12,7 +12,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from headmix_adapters.artifact.durable import write_durably
-from headmix_adapters.train.checkpoints import RunRecord
+from headmix_adapters.train.checkpoints.run_folder import RunRecord
 from headmix_adapters.train.errors import TargetError, TrainError
 from headmix_adapters.train.scoring.evaluate import Evaluation
 from headmix_adapters.train.sweep.grid import Candidate

@@ -18,7 +18,7 @@ from headmix_server.api.inference.lengths import context_length
 from headmix_server.api.inference.prompts import Room, Vocabulary, splits, truncation_of, vocabulary_of
 from headmix_server.api.inference.resolve import Model, resolve_body
 from headmix_server.api.inference.tenant_limits import Admission
-from headmix_server.api.middleware.bounds import bounds_of
+from headmix_server.api.middleware.body.bounds import bounds_of
 from headmix_server.api.middleware.disconnect import end_tasks, until_disconnected
 from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.schemas.body import ModelBody

@@ -13,8 +13,8 @@ from fastapi.routing import APIRoute
 
 from headmix_server.api.dependencies import SCOPED, authenticate, get_state, principal_of
 from headmix_server.api.inference.tenant_limits import admit
+from headmix_server.api.middleware.body.json_request import JsonRequest
 from headmix_server.api.middleware.connection_share import enter
-from headmix_server.api.middleware.json_request import JsonRequest
 from headmix_server.api.middleware.management_rate import count_management
 from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.schemas.body import RequestBody

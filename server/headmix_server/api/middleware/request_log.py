@@ -10,7 +10,7 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headmix_server.api.middleware.body_limit import BodyLimit
+from headmix_server.api.middleware.body.body_limit import BodyLimit
 from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_response, record_error
 from headmix_server.api.middleware.refusal_pace import PacedRefusals
 from headmix_server.api.middleware.request_record import RequestRecord, start_record

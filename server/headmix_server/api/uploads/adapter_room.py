@@ -6,7 +6,7 @@ Sizes are lower bounds of what the engine will need; near the limit, the engine 
 from headmix_adapters.artifact import Artifact
 from headmix_server.core.errors import AdapterTooLarge
 from headmix_server.core.messages import EngineReady
-from headmix_server.core.setting_names import called
+from headmix_server.core.settings.names import called
 
 NARROW, WIDE = 2, 4
 """Bytes per number, kept as stored, of an adapter whose layers are all bfloat16 and of any other."""

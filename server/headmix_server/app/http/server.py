@@ -12,7 +12,7 @@ from headmix_server.api.middleware.refusal_pace import RefusalPace
 from headmix_server.app.http.connection import ConnectionLimits, HttpConfig
 from headmix_server.app.http.connection_table import ConnectionTable
 from headmix_server.app.http.request_bounds import HeaderLimits
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

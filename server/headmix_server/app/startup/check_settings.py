@@ -8,7 +8,7 @@ import os
 from headmix_server.app.errors import SettingError, SettingErrors
 from headmix_server.catalog.bytes.bucket import BucketUnusable, open_bucket
 from headmix_server.catalog.names import NOWHERE, parse_reference
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import DatabaseUnusable, check_url
 from headmix_server.tenancy.limits.rates import RateStorageError, open_storage
 from headmix_server.training.options import read_cores

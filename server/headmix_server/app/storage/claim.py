@@ -14,8 +14,8 @@ from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.storage.data_folder import DataFolder
 from headmix_server.app.storage.lease_keeper import LeaseKeeper, steady_clock
 from headmix_server.core.errors import HeadmixServerError
-from headmix_server.core.setting_names import called
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.names import called
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import (
     DatabaseUnreachable,
     DatabaseUnusable,

@@ -16,7 +16,7 @@ from headmix_server.catalog.bytes.store import ArtifactStore, Store
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 
 def open_library(

@@ -15,7 +15,7 @@ from math import inf
 from headmix_server.core.errors import AdapterTooLarge, ServerOverloaded
 from headmix_server.core.messages import LoadReport, ResidentAdapter
 from headmix_server.core.runner import AdapterLoadError, HostAdapter, Runner
-from headmix_server.core.setting_names import called
+from headmix_server.core.settings.names import called
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.residency.host_cache import HostCache

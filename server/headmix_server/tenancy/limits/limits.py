@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final
 
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 UNLIMITED: Final = 0
 DEFAULT_WEIGHT: Final = 1.0

@@ -16,7 +16,7 @@ from headmix_adapters.artifact.open import adapted_layers
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import SharedPart, SiteConfig
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.heads.heads import HeadWish
 from headmix_adapters.convert.result import Converted, save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import load_adapter

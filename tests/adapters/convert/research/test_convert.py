@@ -14,7 +14,7 @@ from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, ClassifierConfig, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.heads.heads import HeadWish
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import attach, load_adapter

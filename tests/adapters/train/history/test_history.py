@@ -9,7 +9,7 @@ import torch
 
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train import save as save_module
-from headmix_adapters.train.checkpoints import RunFolder
+from headmix_adapters.train.checkpoints.run_folder import RunFolder
 from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError
 from headmix_adapters.train.history.event_log import open_events
 from headmix_adapters.train.history.events import Checkpoint, Resumed, Scored, Started, Step, decode_events

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from harness.server.api_rig import BASE, TENANT, api_rig
-from tests.server.api.middleware.test_body_limit import sending
+from tests.server.api.middleware.body.test_body_limit import sending
 
 
 async def test_a_tenant_holds_half_of_the_connections_and_no_more_on_whatever_routes(

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 
 from headmix_server.app.http.server import http_server
 from headmix_server.app.startup.startup_gate import StartupGate
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 
 @pytest.mark.parametrize("handed_over", [False, True])

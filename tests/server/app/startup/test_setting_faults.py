@@ -16,8 +16,8 @@ from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.http.listen import listen
 from headmix_server.app.startup.check_settings import check_settings
 from headmix_server.app.storage.data_folder import open_data_folder
-from headmix_server.core.setting_names import called, variable
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.names import called, variable
+from headmix_server.core.settings.settings import Settings
 
 NOT_INTEGERS = ("x", "", "4.5", "1e3", "0x10", "99999999999999999999", "nan", "-1")
 NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation is int]

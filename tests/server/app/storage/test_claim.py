@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from headmix_server.app.errors import StartError
 from headmix_server.app.storage.claim import Claim, claim_database
 from headmix_server.app.storage.data_folder import DataFolder
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import Holder, Lease, open_database
 from tests.support.storage.databases import postgres_server
 

@@ -16,7 +16,7 @@ from harness.engine.static_rig import build_static_engine, fixed_storage, load_t
 from harness.exactness import compare, make_cases
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.base import resolve_base
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.device.adapters.adapter_files import from_stored
 from headmix_server.device.adapters.adapter_image import AdapterImage
 from headmix_server.device.cuda import static_decode as static_decode_module

@@ -1,7 +1,7 @@
 import pytest
 from sqlalchemy import Engine
 
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import audit_entries, reading
 from headmix_server.tenancy.limits.limits import LIMIT_NAMES, Limits, default_limits
 from headmix_server.tenancy.limits.tenant_limits import REMEMBERED_SECONDS, TenantLimits

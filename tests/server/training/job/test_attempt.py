@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import reading
 from headmix_server.files.files import Files
 from headmix_server.files.tables import FileHoldRow

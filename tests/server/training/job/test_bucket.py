@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from harness.server.s3_server import S3Server
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.files.files import Files
 from headmix_server.files.open import open_files
 from headmix_server.fine_tuning.result import read_trained

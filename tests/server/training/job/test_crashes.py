@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from harness.bases.tiny_model import make_tiny_llama
 from harness.server.queued_job import FINGERPRINT, checked_request
 from headmix_adapters.base import resolve_base
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 from headmix_server.database import ensure_tenant, open_database, writing
 from headmix_server.files.files import Files
 from headmix_server.files.open import open_files

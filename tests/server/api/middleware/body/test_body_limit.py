@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
-from headmix_server.api.middleware.body_limit import Pace
+from headmix_server.api.middleware.body.body_limit import Pace
 
 MIB = 1024 * 1024
 BODY = {"model": BASE, "prompt": "x"}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from headmix_server.api.middleware.body_budget import ArrivingBody, BodyBudget
+from headmix_server.api.middleware.body.body_budget import ArrivingBody, BodyBudget
 from headmix_server.api.middleware.error_responses import BodyRefused
 from headmix_server.api.middleware.request_record import record_in
 from headmix_server.core.errors import PayloadTooLarge, RequestTimeout, ServerOverloaded

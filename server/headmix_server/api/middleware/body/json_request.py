@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import Request
 
 from headmix_server.api.inference.lengths import context_length
-from headmix_server.api.middleware.body_job import Fault, ReadBody
-from headmix_server.api.middleware.bounds import bounds_of
+from headmix_server.api.middleware.body.body_job import Fault, ReadBody
+from headmix_server.api.middleware.body.bounds import bounds_of
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.error_responses import BodyRefused, request_error
 from headmix_server.api.schemas.body import RequestBody

@@ -14,7 +14,7 @@ from torch import Tensor
 from headmix_adapters.config import BaseShape, ClassifierConfig, ClassifierKind, Pooling, Problem
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.head_config import HeadConfig
+from headmix_adapters.convert.peft.heads.head_config import HeadConfig
 from headmix_adapters.convert.peft.module_lora import ModuleLora
 from headmix_adapters.families import FAMILIES, ClassifierLayout
 from headmix_adapters.sites import classifier_shapes

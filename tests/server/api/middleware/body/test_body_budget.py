@@ -1,6 +1,6 @@
 """Whose request is dropped when the bodies being received take too much memory."""
 
-from headmix_server.api.middleware.body_budget import BodyBudget
+from headmix_server.api.middleware.body.body_budget import BodyBudget
 
 
 def test_the_largest_body_of_the_tenant_that_holds_most_gives_way() -> None:

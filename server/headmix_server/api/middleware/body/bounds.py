@@ -18,7 +18,7 @@ from headmix_server.api.schemas.response_input import parts_of
 from headmix_server.api.schemas.responses import ResponsesRequest
 from headmix_server.api.schemas.tokens import TokenizeRequest
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

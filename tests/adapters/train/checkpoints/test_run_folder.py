@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headmix_adapters.artifact import digest_file
-from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord
+from headmix_adapters.train.checkpoints.run_folder import RunFolder, RunIdentity, RunRecord
 from headmix_adapters.train.errors import TargetError, TrainError
 from headmix_adapters.train.scoring.evaluate import Evaluation
 

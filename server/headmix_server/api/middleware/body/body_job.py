@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from headmix_server.api.middleware.bounds import Bounds
+from headmix_server.api.middleware.body.bounds import Bounds
 from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.prompt_input import TooManyIds
 from headmix_server.api.schemas.truncation import TruncatingBody

@@ -14,12 +14,12 @@ from harness.adapters.peft_lora import RENAMED
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.export import export_peft_lora
+from headmix_adapters.convert.peft.export.export import export_peft_lora
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import convert_source
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from tests.adapters.convert.conftest import MakeBase, MakePeft
-from tests.adapters.convert.peft.test_export import ENCODERS, own_answer, peft_answer
+from tests.adapters.convert.peft.export.test_export import ENCODERS, own_answer, peft_answer
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

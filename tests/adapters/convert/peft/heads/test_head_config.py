@@ -15,14 +15,14 @@ from harness.bases.families import FAMILIES
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.export import export_peft_lora
-from headmix_adapters.convert.peft.head_config import read_head_config
-from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.export.export import export_peft_lora
+from headmix_adapters.convert.peft.heads.head_config import read_head_config
+from headmix_adapters.convert.peft.heads.heads import HeadWish
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import ClassifierModel, load_adapter
 from tests.adapters.convert.conftest import MakeBase, MakePeft
-from tests.adapters.convert.peft.test_export import make_unbiased
+from tests.adapters.convert.peft.export.test_export import make_unbiased
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

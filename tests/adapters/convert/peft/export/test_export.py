@@ -14,7 +14,7 @@ from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import ClassifierConfig, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.peft.export import export_peft_lora
+from headmix_adapters.convert.peft.export.export import export_peft_lora
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import convert_source
 from headmix_adapters.inject import load_adapter

@@ -26,8 +26,14 @@ from headmix_adapters.convert.dense import DenseLora, dense_term, placed, stacke
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft.block_diagonal import FIELD
 from headmix_adapters.convert.peft.config import FILE as CONFIG
-from headmix_adapters.convert.peft.export_blocks import PEFT_BDLORA, PEFT_LORA, block_form, require_blocks, unscaled
-from headmix_adapters.convert.peft.head_config import read_head_config
+from headmix_adapters.convert.peft.export.export_blocks import (
+    PEFT_BDLORA,
+    PEFT_LORA,
+    block_form,
+    require_blocks,
+    unscaled,
+)
+from headmix_adapters.convert.peft.heads.head_config import read_head_config
 from headmix_adapters.convert.peft.lora import PREFIX, WEIGHTS
 from headmix_adapters.families import Family, Part, family_of
 from headmix_adapters.sites import iter_terms, symbol_sizes

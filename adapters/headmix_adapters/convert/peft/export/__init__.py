@@ -1,0 +1,1 @@
+"""Export of an artifact as a PEFT LoRA folder."""

@@ -1,0 +1,1 @@
+"""Classification heads of PEFT's adapters."""

@@ -1,0 +1,1 @@
+"""What an unfinished run keeps, and how often."""

@@ -1,0 +1,1 @@
+"""A request's body: how much of it may arrive, and how it is parsed."""

@@ -1,0 +1,1 @@
+"""The server's settings: their values, names and groups."""
