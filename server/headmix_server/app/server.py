@@ -36,7 +36,8 @@ from headmix_server.app.upkeep.background_tasks import BackgroundTasks
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
-from headmix_server.core.settings.settings import Settings, Train
+from headmix_server.core.settings.settings import Settings
+from headmix_server.core.settings.values import Train
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.supervisor.supervisor import WORKER, EngineLostError, EngineRefusedError, Supervisor

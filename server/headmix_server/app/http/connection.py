@@ -1,7 +1,7 @@
 """One connection: uvicorn's, with bounds on what its client may send and how long it may stay idle.
 
 Owns how requests beyond the bounds are refused, how long headers may take and a connection may be idle, and what
-happens to a body that nobody reads. The pace of a body that is read is up to `api.middleware.body_limit`.
+happens to a body that nobody reads. The pace of a body that is read is up to `api.middleware.body.body_limit`.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.settings.settings import Train
+from headmix_server.core.settings.values import Train
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import Job, NewEvent
 from headmix_server.jobs.jobs import Jobs

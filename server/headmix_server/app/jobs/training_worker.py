@@ -15,7 +15,8 @@ from typing import Any
 
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.settings.settings import Settings, Train
+from headmix_server.core.settings.settings import Settings
+from headmix_server.core.settings.values import Train
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.supervisor.engine_process import EngineProcess, ending
 from headmix_server.supervisor.restart_policy import RestartPolicy

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from headmix_server.app.jobs.job_watch import PATIENCE_SECONDS, JobWatch
-from headmix_server.core.settings.settings import Train
+from headmix_server.core.settings.values import Train
 from headmix_server.database import ensure_tenant, writing
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import Job

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from headmix_server.app.jobs import training_worker
 from headmix_server.app.jobs.training_worker import TrainingWorker
-from headmix_server.core.settings.settings import Settings, Train
+from headmix_server.core.settings.settings import Settings
+from headmix_server.core.settings.values import Train
 from headmix_server.database import ensure_tenant, writing
 from headmix_server.jobs.jobs import Jobs
 from tests.support.clocks.waiting import until
