@@ -9,23 +9,18 @@ import itertools
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
-from math import inf
 from typing import assert_never
 
 from headmix_server.core.errors import NumericalError
 from headmix_server.core.grammar import GrammarCompiler, GrammarError
 from headmix_server.core.messages import (
     Abort,
-    Classified,
-    Embedded,
     Failed,
     ForgetAdapter,
     LoadAdapter,
     Output,
     Request,
     StepReport,
-    TokenOutput,
     UnpinAdapter,
 )
 from headmix_server.core.observability.logging import get_logger
@@ -41,17 +36,19 @@ from headmix_server.core.runner import (
     Scored,
     check_results,
 )
-from headmix_server.core.types import FinishReason
 from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.config import EngineConfig
+from headmix_server.engine.flight import Flight
 from headmix_server.engine.grammars import Grammars
+from headmix_server.engine.outputs import adapter_name, classified, embedded, failed, token_output
+from headmix_server.engine.refusal import refusal
 from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.gathering import NO_ROOM
 from headmix_server.engine.scheduling.scheduler import Scheduler
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
-from headmix_server.engine.sequence import Sequence, generates, grammar_of, most_outputs, params_of
+from headmix_server.engine.sequence import Sequence
 
 MAX_FAILED_STEPS = 3
 """Consecutive steps that may fail as a whole before the engine gives up and must be replaced."""
@@ -59,15 +56,6 @@ MAX_FAILED_STEPS = 3
 
 class EngineBrokenError(Exception):
     """The runner fails step after step, or its thread has died; the process must be replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """The step being computed; `began` and `scheduled` are times of the monotonic clock, in seconds."""
-
-    batch: Batch
-    began: float
-    scheduled: float
 
 
 class Engine:
@@ -105,7 +93,7 @@ class Engine:
             clock=clock,
         )
         self.runner = runner
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         self._leaving: dict[int, Sequence] = {}
         self._by_request: dict[str, Sequence] = {}
         self._prefetches = LoadRequests(self.tiers, clock)
@@ -139,31 +127,11 @@ class Engine:
         self.scheduler.add(sequence)
 
     def _refusal(self, message: Request) -> Failed | None:
-        params = params_of(message)
-        outputs = most_outputs(params)
-        length = len(message.prompt) + outputs
-        limit = min(self.limits.longest, self.scheduler.kv_cache.max_tokens)
-        code = text = ""
         if self._is_open(message.request_id):
-            code, text = "internal_error", "this request id is in use"
-        elif not message.prompt:
-            code, text = "invalid_request_error", "the prompt is empty"
-        elif generates(params) and self.limits.whole_prompts:
-            code, text = "task_mismatch", "the base reads whole texts: it classifies and embeds, and does not generate"
-        elif generates(params) and outputs < 1:
-            code, text = "invalid_request_error", "max_tokens must be at least 1"
-        elif grammar_of(params) is not None and not self._grammars.enforceable:
-            code, text = "invalid_request_error", "this server cannot enforce a grammar"
-        elif length > limit:
-            code, text = "context_length_exceeded", f"{length} tokens were requested; the limit is {limit}"
-        elif message.adapter is None and (message.beside or message.scale != 1):
-            code, text = "internal_error", "a scale, or adapters beside none"
-        elif message.beside and len(message.beside) >= self.limits.adapter_slots:
-            slots = self.limits.adapter_slots
-            code, text = "invalid_request_error", f"{1 + len(message.beside)} adapters for {slots} adapter slots"
-        elif not 0 < message.weight < inf:
-            code, text = "internal_error", "the tenant's weight is not a positive number"
-        return Failed(request_id=message.request_id, code=code, message=text) if code else None
+            text = "this request id is in use"
+            return Failed(request_id=message.request_id, code="internal_error", message=text)
+        most_tokens, enforces = self.scheduler.kv_cache.max_tokens, self._grammars.enforceable
+        return refusal(message, self.limits, most_tokens=most_tokens, enforces_grammars=enforces)
 
     def _make_place(self, message: Request) -> Failed | None:
         """Make sure that the queue has room for a request; returns the error if there is none for its tenant.
@@ -177,7 +145,7 @@ class Engine:
         if (displaced := waiting.displaceable(message.tenant, background=message.background)) is None:
             return Failed(request_id=message.request_id, code="server_overloaded", message="the queue is full")
         text = "queue full: this request was displaced to make room for a tenant with fewer queued requests"
-        self._finish(displaced, _failure(displaced, "server_overloaded", text))
+        self._finish(displaced, failed(displaced, "server_overloaded", text))
         return None
 
     def _is_open(self, request_id: str) -> bool:
@@ -244,7 +212,7 @@ class Engine:
         if not batch.rows:
             self._sweep()
             return None
-        self._flight = _Flight(batch, began, time.monotonic())
+        self._flight = Flight(batch, began, time.monotonic())
         return batch
 
     def _run(self, batch: Batch) -> Seq[RowResult] | Exception:
@@ -272,7 +240,7 @@ class Engine:
         else:
             self._commit(flight.batch, results)
         self.accounts.land()
-        self._record(flight, ran)
+        self._steps.append(flight.report(ran))
         self.scheduler.background.finished(flight.batch, ran - flight.scheduled)
         self._sweep()
 
@@ -337,16 +305,10 @@ class Engine:
                 self._commit_tokens(sequence, result)
             case Scored(probs):
                 self.scheduler.commit(sequence, row.end)
-                classified = Classified(
-                    request_id=sequence.request_id, probs=list(probs), queue_seconds=sequence.queue_seconds
-                )
-                self._finish(sequence, classified)
+                self._finish(sequence, classified(sequence, probs))
             case Pooled(vector):
                 self.scheduler.commit(sequence, row.end)
-                embedded = Embedded(
-                    request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
-                )
-                self._finish(sequence, embedded)
+                self._finish(sequence, embedded(sequence, vector))
             case None if row.drafts:  # its results do not count
                 pass
             case None:  # a chunk of a prompt
@@ -367,29 +329,13 @@ class Engine:
             return
         self.scheduler.commit(sequence, len(sequence.tokens) - 1)
         for sampled in gained[:-1]:
-            self._outputs.append(self._token_output(sequence, sampled, None, first=first))
+            self._outputs.append(token_output(sequence, sampled, None, first=first))
             first = False
-        output = self._token_output(sequence, gained[-1], reason, first=first)
+        output = token_output(sequence, gained[-1], reason, first=first)
         if reason is None:
             self._outputs.append(output)
         else:
             self._finish(sequence, output)
-
-    def _token_output(
-        self, sequence: Sequence, sampled: Sampled, reason: FinishReason | None, *, first: bool
-    ) -> TokenOutput:
-        output = TokenOutput(
-            request_id=sequence.request_id,
-            tokens=[sampled.token],
-            logprobs=None if sampled.logprob is None else [sampled.logprob],
-            prompt_logprobs=sequence.prompt_logprobs if first and sequence.scores_prompt else None,
-            finish_reason=reason,
-            queue_seconds=sequence.queue_seconds if first else None,
-            cached_tokens=sequence.num_cached if first else None,
-        )
-        if first:
-            sequence.prompt_logprobs = []
-        return output
 
     def _finish(self, sequence: Sequence, output: Output) -> None:
         del self._by_request[sequence.request_id]
@@ -402,17 +348,17 @@ class Engine:
             "request failed",
             request_id=sequence.request_id,
             tenant=sequence.tenant,
-            adapter=_adapter_name(sequence),
+            adapter=adapter_name(sequence),
             digest=sequence.digest,
             code=code,
         )
-        self._finish(sequence, _failure(sequence, code, message))
+        self._finish(sequence, failed(sequence, code, message))
 
     def _fail_row(self, sequence: Sequence, failure: RowFailed) -> None:
         message = failure.message
         if failure.code == NumericalError.code:
             self._numerical_errors += 1
-            name = _adapter_name(sequence)
+            name = adapter_name(sequence)
             whose = "Adapters" if sequence.beside else "Adapter"
             message = f"The base: {message}." if name is None else f"{whose} {name!r}: {message}."
         self._fail(sequence, failure.code, message)
@@ -426,17 +372,6 @@ class Engine:
         self._outputs += self._prefetches.fail(code, text, digest=digest)
 
     # --- state ---------------------------------------------------------------------------------------------------
-
-    def _record(self, flight: _Flight, ran: float) -> None:
-        self._steps.append(
-            StepReport(
-                schedule_seconds=flight.scheduled - flight.began,
-                run_seconds=ran - flight.scheduled,
-                commit_seconds=time.monotonic() - ran,
-                batch_tokens=flight.batch.num_tokens,
-                distinct_adapters=flight.batch.distinct_adapters,
-            )
-        )
 
     def take_numerical_errors(self) -> int:
         """Return how many sequences have failed since the last call because of numbers that were not finite."""
@@ -471,7 +406,7 @@ class Engine:
     def shut_down(self, reason: str) -> list[Output]:
         """End all open requests and loads with `engine_unavailable`; returns the remaining outputs."""
         for sequence in list(self._by_request.values()):
-            self._finish(sequence, _failure(sequence, "engine_unavailable", reason))
+            self._finish(sequence, failed(sequence, "engine_unavailable", reason))
         self._outputs += self._prefetches.fail("engine_unavailable", reason)
         return self.take_outputs()
 
@@ -496,12 +431,3 @@ class Engine:
         """Stop the threads that load adapters and compile grammars."""
         self.tiers.close()
         self._grammars.close()
-
-
-def _adapter_name(sequence: Sequence) -> str | None:
-    """Return the adapters' names and versions as clients write them, or None for the base alone."""
-    return " + ".join(f"{ref.name}@{ref.version}" for ref in sequence.adapters) or None
-
-
-def _failure(sequence: Sequence, code: str, message: str) -> Failed:
-    return Failed(request_id=sequence.request_id, code=code, message=message, counts=sequence.counts())
