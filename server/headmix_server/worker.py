@@ -23,8 +23,9 @@ from headmix_server.core.runner import Runner
 from headmix_server.core.settings.names import called
 from headmix_server.core.settings.settings import Settings
 from headmix_server.engine.config import EngineConfig
+from headmix_server.engine.failed_steps import EngineBrokenError
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.loop import Engine, EngineBrokenError
+from headmix_server.engine.loop import Engine
 from headmix_server.engine.server import EngineServer, refuse
 
 if TYPE_CHECKING:

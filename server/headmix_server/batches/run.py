@@ -18,17 +18,17 @@ import msgspec
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
+from headmix_server.batches.answer_body import counts_of, error_code
 from headmix_server.batches.held_models import HeldModels
 from headmix_server.batches.input_file import Bounds, Fault, check_file, read_lines
 from headmix_server.batches.line import Answer, Line, answered_line
-from headmix_server.batches.request import Counts, End, Status, Tokens, read_progress, read_request, written
+from headmix_server.batches.request import Counts, End, Status, read_progress, read_request, written
 from headmix_server.batches.result_files import ResultFiles
 from headmix_server.batches.segments import Entry, Segments
 from headmix_server.batches.window import OPEN_BYTES, Window
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded, StorageUnavailable
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.types import Frozen
 from headmix_server.database import reading, writing
 from headmix_server.files.files import Files
 from headmix_server.files.tables import FileHoldRow
@@ -46,30 +46,6 @@ MOST_DEATHS = 5
 
 T = TypeVar("T")
 
-
-class _Details(Frozen, frozen=True):
-    cached_tokens: int = 0
-
-
-class _Usage(Frozen, frozen=True):
-    prompt_tokens: int | None = None
-    input_tokens: int | None = None
-    completion_tokens: int | None = None
-    output_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-
-
-class _ErrorCode(Frozen, frozen=True):
-    code: str | None = None
-
-
-class _Answered(Frozen, frozen=True):
-    usage: _Usage | None = None
-    error: _ErrorCode | None = None
-
-
-_ANSWERED = msgspec.json.Decoder(_Answered)
 
 Ask = Callable[[Claim, str, Line, HeldModels], Awaitable[Answer]]
 """Answers a line of a claimed batch as a request to the endpoint would be; cancelling it aborts the line."""
@@ -243,15 +219,15 @@ class BatchRun:
             answer = await self._parts.ask(self._claim, self._request.endpoint, line, held)
             if answer.retry_after is None:
                 return answer
-            deaths += _error_code(answer) == "engine_unavailable"
+            deaths += error_code(answer) == "engine_unavailable"
             if deaths >= MOST_DEATHS:
                 return answer
             await asyncio.sleep(max(0.1, min(answer.retry_after, 30.0)))
 
     def _take(self, line: Line, answer: Answer, segments: Segments) -> None:
         text = answered_line(self._claim.job.id, line, answer)
-        segments.add(Entry(line.number, answer.is_ok, text), _counts(answer))
-        self._parts.on_line("ok" if answer.is_ok else _error_code(answer) or "error")
+        segments.add(Entry(line.number, answer.is_ok, text), counts_of(answer))
+        self._parts.on_line("ok" if answer.is_ok else error_code(answer) or "error")
 
     async def _store(self, segments: Segments) -> None:
         await self._patiently(segments.store)
@@ -378,32 +354,6 @@ def requeue(engine: Engine, claim: Claim) -> None:
     with writing(engine) as session:
         own = update(JobRow).where(JobRow.id == claim.job.id, JobRow.owner == claim.owner)
         session.execute(own.values(state="queued", owner=None))
-
-
-def _error_code(answer: Answer) -> str | None:
-    read = _read(answer)
-    return None if answer.is_ok or read is None or read.error is None else read.error.code
-
-
-def _counts(answer: Answer) -> Counts:
-    read = _read(answer) if answer.is_ok else None
-    usage = None if read is None else read.usage
-    if usage is None:
-        return Counts(completed=int(answer.is_ok), failed=int(not answer.is_ok))
-    details = usage.prompt_tokens_details or usage.input_tokens_details or _Details()
-    tokens = Tokens(
-        prompt=usage.prompt_tokens or usage.input_tokens or 0,
-        cached=details.cached_tokens,
-        completion=usage.completion_tokens or usage.output_tokens or 0,
-    )
-    return Counts(completed=1, tokens=tokens)
-
-
-def _read(answer: Answer) -> _Answered | None:
-    try:
-        return _ANSWERED.decode(answer.body)
-    except msgspec.MsgspecError:
-        return None
 
 
 def _shown(counts: Counts) -> dict[str, int]:

@@ -34,11 +34,11 @@ from headmix_server.core.runner import (
     Runner,
     Sampled,
     Scored,
-    check_results,
 )
 from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.config import EngineConfig
+from headmix_server.engine.failed_steps import FailedSteps
 from headmix_server.engine.flight import Flight
 from headmix_server.engine.grammars import Grammars
 from headmix_server.engine.outputs import adapter_name, classified, embedded, failed, token_output
@@ -49,13 +49,6 @@ from headmix_server.engine.scheduling.gathering import NO_ROOM
 from headmix_server.engine.scheduling.scheduler import Scheduler
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
 from headmix_server.engine.sequence import Sequence
-
-MAX_FAILED_STEPS = 3
-"""Consecutive steps that may fail as a whole before the engine gives up and must be replaced."""
-
-
-class EngineBrokenError(Exception):
-    """The runner fails step after step, or its thread has died; the process must be replaced."""
 
 
 class Engine:
@@ -102,7 +95,7 @@ class Engine:
         self.accounts = Accounts(limits.eos_ids)
         self._steps: list[StepReport] = []
         self._ids = itertools.count()
-        self._failed_steps = 0
+        self._failed_steps = FailedSteps()
         self._numerical_errors = 0
         self._news = False
         self._clock = clock
@@ -234,7 +227,7 @@ class Engine:
         for sequence in self._leaving.values():
             self.scheduler.retire(sequence)
         self._leaving.clear()
-        results = self._judge(flight.batch, outcome)
+        results = self._failed_steps.results(flight.batch, outcome)
         if results is None:
             self._fail_rows(flight.batch)
         else:
@@ -262,21 +255,6 @@ class Engine:
         if self.tiers.wants_sweep:
             for digest in self.tiers.sweep(self.scheduler.needed_digests() | self._prefetches.digests()):
                 self.scheduler.kv_cache.forget(digest)
-
-    def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult] | None:
-        """Return the step's results, or None if it failed as a whole."""
-        try:
-            results = check_results(batch, outcome)
-        except Exception as error:
-            self._failed_steps += 1
-            self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)
-            if self._failed_steps >= MAX_FAILED_STEPS:
-                raise EngineBrokenError(f"{MAX_FAILED_STEPS} steps failed in a row, the last with: {error}") from error
-            return None
-        except BaseException as error:
-            raise EngineBrokenError(f"the computing thread is gone: {error!r}") from error
-        self._failed_steps = 0
-        return results
 
     def _fail_rows(self, batch: Batch) -> None:
         """Fail the requests of a step that failed as a whole; nothing of it counts as computed."""

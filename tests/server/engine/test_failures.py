@@ -8,8 +8,8 @@ from headmix_server.core.messages import (
     Failed,
 )
 from headmix_server.core.runner import AdapterLoadError, RowResult, Sampled
+from headmix_server.engine.failed_steps import MAX_FAILED_STEPS, EngineBrokenError
 from headmix_server.engine.fake_runner import FakeAdapter
-from headmix_server.engine.loop import MAX_FAILED_STEPS, EngineBrokenError
 from tests.server.engine.conftest import MakeBench, failing
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")

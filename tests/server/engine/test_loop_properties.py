@@ -44,8 +44,8 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.runner import AdapterLoadError, Batch
 from headmix_server.core.types import AdapterRef, TokenCounts
+from headmix_server.engine.failed_steps import MAX_FAILED_STEPS
 from headmix_server.engine.fake_runner import fake_probs, fake_vector
-from headmix_server.engine.loop import MAX_FAILED_STEPS
 from headmix_server.engine.speculation.speculation import Speculation
 
 TINY = replace(

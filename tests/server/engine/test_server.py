@@ -38,7 +38,7 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.runner import Batch
 from headmix_server.core.types import TokenCounts
-from headmix_server.engine.loop import EngineBrokenError
+from headmix_server.engine.failed_steps import EngineBrokenError
 from headmix_server.engine.server import EngineServer
 from tests.server.engine.conftest import MakeBench
 
