@@ -41,7 +41,7 @@ from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.failed_steps import FailedSteps
 from headmix_server.engine.flight import Flight
 from headmix_server.engine.grammars import Grammars
-from headmix_server.engine.outputs import adapter_name, classified, embedded, failed, token_output
+from headmix_server.engine.outputs import adapter_name, failed, failure_text, result_output, token_output
 from headmix_server.engine.refusal import refusal
 from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
@@ -276,17 +276,15 @@ class Engine:
         if sequence.num_outputs == 0:  # recomputing after a preemption yields them again
             sequence.prompt_logprobs.extend(result.prompt_logprobs)
         match result.result:
-            case RowFailed():
+            case RowFailed() as failure:
                 sequence.read_up_to(row.end)
-                self._fail_row(sequence, result.result)
+                self._numerical_errors += failure.code == NumericalError.code
+                self._fail(sequence, failure.code, failure_text(sequence, failure))
             case Sampled():
                 self._commit_tokens(sequence, result)
-            case Scored(probs):
+            case Scored() | Pooled():
                 self.scheduler.commit(sequence, row.end)
-                self._finish(sequence, classified(sequence, probs))
-            case Pooled(vector):
-                self.scheduler.commit(sequence, row.end)
-                self._finish(sequence, embedded(sequence, vector))
+                self._finish(sequence, result_output(sequence, result.result))
             case None if row.drafts:  # its results do not count
                 pass
             case None:  # a chunk of a prompt
@@ -331,15 +329,6 @@ class Engine:
             code=code,
         )
         self._finish(sequence, failed(sequence, code, message))
-
-    def _fail_row(self, sequence: Sequence, failure: RowFailed) -> None:
-        message = failure.message
-        if failure.code == NumericalError.code:
-            self._numerical_errors += 1
-            name = adapter_name(sequence)
-            whose = "Adapters" if sequence.beside else "Adapter"
-            message = f"The base: {message}." if name is None else f"{whose} {name!r}: {message}."
-        self._fail(sequence, failure.code, message)
 
     def _fail_waiters(self, digest: str, error: AdapterLoadError) -> None:
         self._log.error("adapter load failed", digest=digest, reason=str(error))

@@ -1,9 +1,10 @@
 """The outputs that the engine sends about a sequence: its tokens, its result, or why it failed."""
 
-from collections.abc import Sequence as Seq
+from typing import assert_never
 
+from headmix_server.core.errors import NumericalError
 from headmix_server.core.messages import Classified, Embedded, Failed, TokenOutput
-from headmix_server.core.runner import Sampled
+from headmix_server.core.runner import Pooled, RowFailed, Sampled, Scored
 from headmix_server.core.types import FinishReason
 from headmix_server.engine.sequence import Sequence
 
@@ -24,19 +25,30 @@ def token_output(sequence: Sequence, sampled: Sampled, reason: FinishReason | No
     return output
 
 
-def classified(sequence: Sequence, probs: Seq[float]) -> Classified:
-    """Return the output of a classification."""
-    return Classified(request_id=sequence.request_id, probs=list(probs), queue_seconds=sequence.queue_seconds)
-
-
-def embedded(sequence: Sequence, vector: Seq[float]) -> Embedded:
-    """Return the output of an embedding."""
-    return Embedded(request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds)
+def result_output(sequence: Sequence, result: Scored | Pooled) -> Classified | Embedded:
+    """Return the output of a classification or an embedding."""
+    name, seconds = sequence.request_id, sequence.queue_seconds
+    match result:
+        case Scored(probs):
+            return Classified(request_id=name, probs=list(probs), queue_seconds=seconds)
+        case Pooled(vector):
+            return Embedded(request_id=name, vector=list(vector), queue_seconds=seconds)
+        case _:
+            assert_never(result)
 
 
 def failed(sequence: Sequence, code: str, message: str) -> Failed:
     """Return the output of a sequence that failed."""
     return Failed(request_id=sequence.request_id, code=code, message=message, counts=sequence.counts())
+
+
+def failure_text(sequence: Sequence, failure: RowFailed) -> str:
+    """Return why a row failed; numbers that are not finite are blamed on the adapters, or on the base alone."""
+    if failure.code != NumericalError.code:
+        return failure.message
+    name = adapter_name(sequence)
+    whose = "Adapters" if sequence.beside else "Adapter"
+    return f"The base: {failure.message}." if name is None else f"{whose} {name!r}: {failure.message}."
 
 
 def adapter_name(sequence: Sequence) -> str | None:
