@@ -1,95 +1,35 @@
 """Tools over HTTP: what the model is shown, what binds its answer, and how calls are answered, streamed or not."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from openai import AsyncOpenAI
 
 from harness.bases.base_folder import write_base_folder
-from harness.bases.tool_templates import HERMES, LLAMA, MISTRAL_COMPACT
+from harness.bases.tool_templates import LLAMA, MISTRAL_COMPACT
 from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
-from harness.server.fake_engine import READY
-from headmix_server.api.schemas.tools import MAX_DEPTH, MAX_TOOL_BYTES, MAX_TOOLS
 from headmix_server.core.messages import Generate
+from tests.server.api.tools.conftest import (
+    CHAT,
+    NOW,
+    PARIS,
+    QUESTION,
+    ROME,
+    ROOMY,
+    TWO_CALLS,
+    WEATHER,
+    answer,
+    body,
+    deltas,
+    joined,
+    prompt,
+    refusal,
+)
 from tests.support.sse import events
 
-CHAT = "/v1/chat/completions"
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-WEATHER = {"type": "function", "function": {"name": "weather", "description": "Now.", "parameters": CITY}}
-NOW = {"type": "function", "function": {"name": "now"}}
-ROOMY = msgspec.structs.replace(READY, max_model_len=4096, kv_blocks=512)
-QUESTION = {"role": "user", "content": "How warm is it?"}
 SPECIAL = ("[TOOL_CALLS]", "[ARGS]")
-PARIS, ROME = '{"city": "Paris"}', '{"city": "Ro</tool_call>me"}'
-TWO_CALLS = (
-    'Let me see.\n<tool_call>\n{"name": "weather", "arguments": ' + PARIS + "}\n</tool_call>\n"
-    '<tool_call>\n{"name": "weather", "arguments": ' + ROME + "}\n</tool_call>"
-)
-
-
-@pytest.fixture
-async def hermes(tmp_path: Path) -> AsyncIterator[ApiRig]:
-    folder = write_base_folder(tmp_path / "hermes", chat_template=HERMES)
-    async with api_rig(folder, tmp_path / "data", ready=ROOMY) as rig:
-        yield rig
-
-
-def body(**params: Any) -> dict[str, Any]:
-    return {"model": BASE, "messages": [QUESTION], "tools": [WEATHER, NOW], **params}
-
-
-async def answer(rig: ApiRig, **params: Any) -> dict[str, Any]:
-    response = await rig.client.post(CHAT, json=body(**params))
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()["choices"][0]
-    return found
-
-
-async def deltas(rig: ApiRig, **params: Any) -> tuple[list[dict[str, Any]], str]:
-    """Return a streamed choice's deltas and its finish reason."""
-    response = await rig.client.post(CHAT, json=body(stream=True, **params))
-    assert response.status_code == 200, response.text
-    choices = [choice for event in events(response.text)[:-1] for choice in event["choices"]]
-    reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"] is not None]
-    assert reasons == [choices[-1]["finish_reason"]]
-    return [choice["delta"] for choice in choices], reasons[0]
-
-
-async def refusal(rig: ApiRig, **params: Any) -> dict[str, Any]:
-    response = await rig.client.post(
-        CHAT, json=body(**params), timeout=120
-    )  # a trial's processor time on a busy machine
-    assert response.status_code == 400, response.text
-    assert not rig.engine.of(Generate)
-    error: dict[str, Any] = response.json()["error"]
-    return error
-
-
-def prompt(rig: ApiRig) -> str:
-    return rig.state.tokenizer.decode(rig.engine.of(Generate)[-1].prompt, skip_special_tokens=False)
-
-
-def joined(parts: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the calls of a stream, checked event by event."""
-    calls: list[tuple[str, str]] = []
-    for part in parts:
-        for call in part.get("tool_calls", []):
-            if call.keys() == {"index", "id", "type", "function"}:
-                assert (call["index"], call["type"]) == (len(calls), "function")
-                assert call["function"].keys() == {"name", "arguments"}
-                assert call["function"]["arguments"] == ""
-                calls.append((call["function"]["name"], ""))
-            else:
-                assert call.keys() == {"index", "function"}
-                assert call["function"].keys() == {"arguments"}
-                assert call["index"] == len(calls) - 1
-                name, before = calls[-1]
-                calls[-1] = (name, before + call["function"]["arguments"])
-    return calls
 
 
 async def test_calls_are_answered_and_streamed_alike(hermes: ApiRig) -> None:
@@ -245,100 +185,6 @@ async def test_bound_calls_arrive_piece_by_piece(hermes: ApiRig) -> None:
     function = cut["message"]["tool_calls"][0]["function"]
     assert joined(parts) == [("weather", function["arguments"])]
     assert PARIS.startswith(function["arguments"])
-
-
-@pytest.mark.parametrize(
-    ("params", "param", "said"),
-    [
-        ({"tool_choice": {"type": "function", "function": {"name": "nope"}}}, "tool_choice", "'nope'"),
-        ({"tool_choice": "required", "tools": []}, "tool_choice", "needs tools"),
-        ({"tool_choice": "maybe"}, "tool_choice", "required"),
-        ({"tool_choice": 5}, "tool_choice", "required"),
-        ({"tool_choice": {"type": "custom"}}, "tool_choice.type", "custom"),
-        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "web_search"),
-        ({"tools": [{"type": "function"}]}, "tools.0.function", "required"),
-        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "letters"),
-        ({"tools": [{"type": "function", "function": {"name": "a", "x": 1}}]}, "tools.0.function.x", "x"),
-        ({"tools": [WEATHER, WEATHER]}, "tools", "'weather'"),
-        ({"tools": [NOW] * (MAX_TOOLS + 1)}, "tools", f"{MAX_TOOLS}"),
-        (
-            {"tools": [{"type": "function", "function": {"name": "a", "description": "x" * MAX_TOOL_BYTES}}]},
-            "tools",
-            "bytes",
-        ),
-        (
-            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}]},
-            "tools.0.function",
-            "object",
-        ),
-        ({"functions": [{"name": "f"}]}, "functions", "not supported"),
-        ({"function_call": {"name": "f"}}, "function_call", "not supported"),
-        ({"structured_outputs": {"regex": "a"}}, "structured_outputs.regex", "tools"),
-        ({"messages": [{"role": "tool", "content": "5"}]}, "messages.0", "tool_call_id"),
-        ({"messages": [{"role": "user", "content": "5", "tool_call_id": "x"}]}, "messages.0", "role 'tool'"),
-        ({"messages": [{"role": "function", "name": "f", "content": "5"}]}, "messages.0.role", "function"),
-        (
-            {
-                "messages": [
-                    {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "f", "arguments": "{"}}]}
-                ]
-            },
-            "messages",
-            "not a JSON object",
-        ),
-    ],
-)
-async def test_what_cannot_be_is_refused_by_name(hermes: ApiRig, params: dict[str, Any], param: str, said: str) -> None:
-    error = await refusal(hermes, **params)
-    assert error["param"] == param
-    assert said in error["message"]
-
-
-async def test_tools_that_are_nested_too_deeply_are_refused(hermes: ApiRig) -> None:
-    schema: dict[str, Any] = {}
-    for _ in range(MAX_DEPTH):
-        schema = {"properties": {"a": schema}}
-    error = await refusal(hermes, tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])
-    assert (error["param"], "levels deep" in error["message"]) == ("tools", True)
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"properties": {"a": {"not": {}}}},
-        {"properties": {"a": {"type": "string", "pattern": "(?=a)b"}}},
-        {"properties": {"a": {"type": "integer", "multipleOf": 999_983}}},
-        {"properties": {"a": {"$ref": "https://example.com/x"}}},
-    ],
-)
-async def test_hostile_parameters_are_refused_where_they_bind_and_only_shown_where_not(
-    hermes: ApiRig, parameters: dict[str, Any]
-) -> None:
-    hermes.says("x")
-    tools = [{"type": "function", "function": {"name": "bad", "parameters": parameters}}]
-    error = await refusal(hermes, tools=tools, tool_choice="required")
-    assert error["param"] == "tools"
-    assert "cannot be enforced" in error["message"]
-    await answer(hermes, tools=tools)
-
-
-async def test_a_template_without_tools_is_named(rig: ApiRig) -> None:
-    error = await refusal(rig)
-    assert error["param"] == "tools"
-    assert f"The chat template of the base '{BASE}' has no tools" in error["message"]
-    called = {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "f", "arguments": "{}"}}]}
-    error = await refusal(rig, messages=[QUESTION, called], tools=None)
-    assert error["param"] == "messages"
-    rig.says("x")
-    assert (await answer(rig, tool_choice="none"))["message"]["content"] == "x"
-
-
-async def test_a_template_with_tools_in_an_unknown_format_is_named(tmp_path: Path) -> None:
-    folder = write_base_folder(tmp_path / "base", chat_template="{{ tools | tojson }}{{ messages[0].content }}")
-    async with api_rig(folder, tmp_path / "data", ready=ROOMY) as rig:
-        error = await refusal(rig)
-        assert error["param"] == "tools"
-        assert "format that this server does not know" in error["message"]
 
 
 async def test_a_base_that_describes_its_format_itself_has_calls_that_are_not_bound(tmp_path: Path) -> None:
