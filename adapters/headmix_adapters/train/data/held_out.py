@@ -26,7 +26,10 @@ def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row],
         groups.setdefault(_asked(row), []).append(number)
     if len(groups) < _LEAST:
         path = rows[0].place.rpartition(":")[0]
-        raise DataError(f"{path}: the same text cannot be trained on and held out; give another file as data.eval")
+        raise DataError(
+            f"{path}: all rows ask the same, and a text cannot be trained on and held out; give a file to score with "
+            "(--eval, data.eval in a recipe, validation_file of a job)"
+        )
     order = list(groups.values())
     random.Random(f"{seed}/held-out").shuffle(order)  # noqa: S311 - shuffling, not security
     chosen = set(_chosen(order, [_label(rows[group[0]]) for group in order], share))

@@ -116,6 +116,8 @@ class Attempt:
             return self._fail("invalid_request", f"The job cannot be prepared: {error}")
         except (HeadmixServerError, OSError, tarfile.TarError) as error:
             return self._shop.claims.crashed(self._claim, f"The job could not be prepared: {error}.")
+        if checkpoint is None:
+            self._follower.news.append(NewEvent("Loading the base, which is scored first as it is."))
         options = self._shop.options
         trainer = self._trainer = Trainer(
             [*self._shop.command, *arguments],

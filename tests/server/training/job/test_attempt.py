@@ -73,7 +73,9 @@ def test_a_job_is_trained_told_and_handed_over(
     assert (progress.step, progress.steps, progress.valid_loss) == (6, 6, 0.3)
     events = jobs.events(job.id, limit=100)
     assert [json.loads(str(event.data))["step"] for event in events if event.type == "metrics"] == [1, 2, 3, 4, 5, 6, 6]
-    assert "Training begins: 6 steps in 1 epochs, 3 examples." in [event.message for event in events]
+    messages = [event.message for event in events]
+    assert messages.count("Loading the base, which is scored first as it is.") == 1
+    assert "Training begins: 6 steps in 1 epochs, 3 examples." in messages
     with reading(engine) as session:
         holds = session.scalars(select(FileHoldRow.digest).where(FileHoldRow.holder == job.id)).all()
         usage = session.execute(select(UsageRow.adapter, UsageRow.trained_tokens)).all()

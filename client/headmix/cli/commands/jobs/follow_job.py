@@ -1,4 +1,7 @@
-"""Owns how a job is followed: its events as lines, its progress as a bar, both on stderr."""
+"""Owns how a job is followed: its events as lines, its progress as a bar, both on stderr.
+
+Where stderr is no terminal, the progress is a line every ten seconds.
+"""
 
 import time
 
@@ -11,12 +14,14 @@ from headmix.client import Client
 from headmix.types.jobs.fine_tuning import FineTuningJob, JobProgress
 
 SECONDS = 1.0
+LINE_SECONDS = 10.0
 _MOST_SECONDS_SHOWN = 359_999
 
 
 def follow_job(client: Client, job: FineTuningJob, *, seconds: float = SECONDS) -> FineTuningJob:
     """Show what happens in a job until it has ended, and return it as it is then."""
     seen: set[str] = set()
+    line = _ProgressLine()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -24,10 +29,27 @@ def follow_job(client: Client, job: FineTuningJob, *, seconds: float = SECONDS) 
         while True:
             job = client.fine_tuning.get(job.id)
             _print_news(client, job, seen)
-            _show(bar, task, job)
+            if console.is_terminal:
+                _show(bar, task, job)
+            else:
+                line.show(job)
             if job.has_ended:
                 return job
             time.sleep(seconds)
+
+
+class _ProgressLine:
+    """Prints the progress now and then, if it has changed: a log is read later, and step by step it would be long."""
+
+    def __init__(self) -> None:
+        self._printed, self._printed_at = "", -LINE_SECONDS
+
+    def show(self, job: FineTuningJob) -> None:
+        """Print a job's figures, unless a line was printed within the last seconds."""
+        figures, now = figures_of(job.headmix.progress), time.monotonic()
+        if figures != self._printed and now >= self._printed_at + LINE_SECONDS:
+            say(figures, err=True)
+            self._printed, self._printed_at = figures, now
 
 
 def _print_news(client: Client, job: FineTuningJob, seen: set[str]) -> None:

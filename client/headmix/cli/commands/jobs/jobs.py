@@ -100,14 +100,14 @@ def follow(ctx: typer.Context, job_id: JobId, as_json: JsonOption = False) -> No
 def cancel(ctx: typer.Context, job_id: JobId) -> None:
     """Cancel a job; nothing is published."""
     with Session.of(ctx).client() as client:
-        say(_said(client.fine_tuning.cancel(job_id)))
+        say(_stopping(client.fine_tuning.cancel(job_id)))
 
 
 @jobs_app.command()
 def pause(ctx: typer.Context, job_id: JobId) -> None:
     """Pause a job; a running one stops at its next step with a checkpoint."""
     with Session.of(ctx).client() as client:
-        say(_said(client.fine_tuning.pause(job_id)))
+        say(_stopping(client.fine_tuning.pause(job_id)))
 
 
 @jobs_app.command()
@@ -174,6 +174,10 @@ def _upload(client: Client, path: Path) -> str:
 
 def _said(job: FineTuningJob) -> str:
     return f"{job.id} is {job.status}"
+
+
+def _stopping(job: FineTuningJob) -> str:
+    return f"{job.id} still runs; its worker has been asked to stop" if job.status == "running" else _said(job)
 
 
 def _print_end(ctx: typer.Context, job: FineTuningJob, *, as_json: bool, followed: bool) -> None:

@@ -60,6 +60,7 @@ def test_one_command_uploads_trains_and_ends_with_scores_and_a_command_to_ask(
     assert "tone@1 is ready:" in done.stdout
     assert f"curl -s {server.url}/v1/classify" in done.stdout
     assert done.stderr.count("Files validated") == 1
+    assert done.stderr.count("step 5/20") == 1
     assert "warning: few texts" in done.stderr
     body = json.loads(next(received.body for received in server.received if received.path == JOBS))
     assert body == {
@@ -89,6 +90,12 @@ def test_jobs_are_listed_shown_and_changed(server: FakeServer, run: Run) -> None
     assert json.loads(run("jobs", "show", JOB_ID, "--json").stdout)["seed"] == 7
     for what in ("cancel", "pause", "resume"):
         assert run("jobs", what, JOB_ID).stdout == f"{JOB_ID} is {what}\n"
+
+
+def test_a_running_job_that_is_to_stop_is_not_said_to_be_running_on(server: FakeServer, run: Run) -> None:
+    for what in ("cancel", "pause"):
+        server.script("POST", f"{URL}/{what}", Reply.of(JOB | {"status": "running"}))
+        assert run("jobs", what, JOB_ID).stdout == f"{JOB_ID} still runs; its worker has been asked to stop\n"
 
 
 def test_results_are_saved_under_their_names_in_a_folder(server: FakeServer, run: Run, tmp_path: Path) -> None:
