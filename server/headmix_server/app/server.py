@@ -25,6 +25,7 @@ from headmix_server.app.http.listen import listen, url_of
 from headmix_server.app.http.server import http_server
 from headmix_server.app.jobs.batches import batch_runner
 from headmix_server.app.jobs.job_keeper import job_keeper
+from headmix_server.app.jobs.job_metrics import JobMetrics
 from headmix_server.app.jobs.job_watch import JobWatch
 from headmix_server.app.jobs.training_worker import TrainingWorker
 from headmix_server.app.loop_monitor import LoopMonitor
@@ -41,6 +42,7 @@ from headmix_server.core.settings.values import Train
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.supervisor.supervisor import WORKER, EngineLostError, EngineRefusedError, Supervisor
+from headmix_server.tenancy.usage.trained_tally import TrainedTally
 from headmix_server.training.options import missing_packages
 
 OK = 0
@@ -149,13 +151,14 @@ class Server:
         periodic = BackgroundTasks(state.keys, state.library, state.usage, state.audit, parts.file_upkeep)
         background = asyncio.create_task(periodic.run())
         jobs, train = Jobs(claim.database), self._trains()
+        observer = JobMetrics(state.metrics, jobs, state.batches, TrainedTally(claim.database).newly_trained)
         training = self._training(state, jobs, train)
         training_life = asyncio.create_task(training.run())
         watch = JobWatch(
             jobs,
             Claims(claim.database, "server", ["fine_tuning"], most_attempts=self._settings.train_attempts),
             train,
-            on_counts=state.metrics.jobs_counted,
+            observe=observer.observe,
         )
         watching = asyncio.create_task(watch.run())
         monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)

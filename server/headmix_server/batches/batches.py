@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
@@ -19,7 +20,7 @@ from headmix_server.batches.request import (
 )
 from headmix_server.catalog.quota import Quota, stored_bytes
 from headmix_server.core.errors import InvalidRequest, NotFound, RateLimitExceeded
-from headmix_server.database import audit, writing
+from headmix_server.database import audit, reading, writing
 from headmix_server.files.references import hold_file
 from headmix_server.files.stored_file import Purpose
 from headmix_server.jobs.changes import change_state, read_job
@@ -33,6 +34,10 @@ MOST_OPEN = 1000
 """The most batches of a tenant that have not ended: each is a row, and its input is kept."""
 
 NO_QUOTA = Quota()
+
+Standing = Literal["queued", "running"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
+"""The states of a batch whose lines are still to be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,20 @@ class Batches:
             audit(session, actor, tenant, "batch.create", job_id, file=file.id, endpoint=new.endpoint)
 
         return batch_of(self._jobs.create(tenant, KIND, written(request), in_transaction=hold))
+
+    def unanswered(self) -> Mapping[Standing, int]:
+        """Return how many lines have no answer yet, by whether their batches of all tenants run or are queued.
+
+        Batches whose file is not checked yet have no lines, and those that end early need no answers any more.
+        """
+        query = select(JobRow.progress).where(JobRow.kind == KIND)
+        with reading(self._engine) as session:
+            return {
+                standing: sum(
+                    read_progress(text).unanswered for text in session.scalars(query.filter_by(state=standing))
+                )
+                for standing in STANDINGS
+            }
 
     def get(self, tenant: str, batch_id: str) -> Batch:
         """Return a batch.

@@ -77,6 +77,11 @@ class Progress(Frozen, frozen=True, omit_defaults=True):
     output_file_id: str | None = None
     error_file_id: str | None = None
 
+    @property
+    def unanswered(self) -> int:
+        """The number of lines that still need an answer; none do once it is certain how the batch ends."""
+        return 0 if self.ending is not None else self.total - self.counts.completed - self.counts.failed
+
 
 _REQUEST = msgspec.json.Decoder(BatchRequest)
 _PROGRESS = msgspec.json.Decoder(Progress)

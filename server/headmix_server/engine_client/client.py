@@ -91,6 +91,7 @@ class EngineClient:
         self._connection: EngineConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._mailboxes: dict[str, Mailbox] = {}
+        self._interactive: set[str] = set()
         self._aborted: dict[str, Computed] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[Callable[[], None]] = []
@@ -126,7 +127,10 @@ class EngineClient:
         self._watchers.append(on_ready)
 
     def watch_busy(self, on_busy: Callable[[bool], None]) -> None:
-        """Call `on_busy` with true when the first request is opened, before it is sent, and false after the last."""
+        """Call `on_busy` with true when the first request is opened, before it is sent, and false after the last.
+
+        Background requests don't count: nobody waits for them, and a batch may keep some open for a day.
+        """
         self._on_busy = on_busy
 
     def detach(self, reason: str) -> None:
@@ -146,6 +150,7 @@ class EngineClient:
         self._became_ready.clear()
         mailboxes = list(self._mailboxes.values())
         self._mailboxes.clear()
+        self._interactive.clear()
         self._open.clear()
         for mailbox in mailboxes:
             mailbox.fail(self._unavailable())
@@ -264,8 +269,10 @@ class EngineClient:
         computed = Computed(0) if computed is None else computed
         mailbox = self._mailboxes[request_id] = Mailbox(computed)
         self._open.enter(request_id, tenant)
-        if len(self._mailboxes) == 1:
-            self._tell_busy(busy=True)
+        if isinstance(message, LoadAdapter) or not message.background:
+            self._interactive.add(request_id)
+            if len(self._interactive) == 1:
+                self._tell_busy(busy=True)
         try:
             self._send(message)
             computed.open()
@@ -281,7 +288,10 @@ class EngineClient:
         self._open.leave(request_id)
         if not self._mailboxes:
             self._became_idle.set()
-            self._tell_busy(busy=False)
+        if request_id in self._interactive:
+            self._interactive.remove(request_id)
+            if not self._interactive:
+                self._tell_busy(busy=False)
 
     def _tell_busy(self, *, busy: bool) -> None:
         with self._whatever_fails("the first or last request"):

@@ -208,6 +208,34 @@ async def test_the_first_and_the_last_open_request_are_told(client: EngineClient
     assert told == [True, False]
 
 
+async def test_background_requests_make_nobody_busy(client: EngineClient, engine: FakeEngine) -> None:
+    told: list[bool] = []
+    client.watch_busy(told.append)
+    line = asyncio.create_task(collect(client, msgspec.structs.replace(request("line"), background=True)))
+    await engine.expect(Generate)
+    assert (client.open_requests, told) == (1, [])
+    online = asyncio.create_task(collect(client, request("online")))
+    await engine.expect(Generate)
+    await engine.send(token(1, FinishReason.STOP, "online"))
+    await online
+    assert (client.open_requests, told) == (1, [True, False])
+    await engine.send(token(1, FinishReason.STOP, "line"))
+    await line
+    assert told == [True, False]
+
+
+async def test_a_load_that_a_client_waits_for_is_told(client: EngineClient, engine: FakeEngine) -> None:
+    told: list[bool] = []
+    client.watch_busy(told.append)
+    load = asyncio.create_task(client.ask(LoadAdapter(request_id="l", adapter=REF), AdapterLoaded))
+    await engine.expect(LoadAdapter)
+    assert told == [True]
+    await engine.send(Failed(request_id="l", code="internal_error", message=""))
+    with pytest.raises(InternalError):
+        await load
+    assert told == [True, False]
+
+
 async def test_a_dead_engines_requests_are_no_longer_open(client: EngineClient, engine: FakeEngine) -> None:
     told: list[bool] = []
     client.watch_busy(told.append)

@@ -21,13 +21,13 @@ _WAITING = "waiting_for_worker"
 _REASONS: Mapping[Train, str] = {
     "off": "no worker has taken it yet. This server does not train (--train off): it needs `headmix train-worker`.",
     "here": "no worker has taken it yet.",
-    "idle": "no worker has taken it yet. This server trains while it has no request (--train idle); "
+    "idle": "no worker has taken it yet. This server trains while no client waits for a request (--train idle); "
     "`headmix train-worker` on another machine trains at any time.",
 }
 
 
 class JobWatch:
-    """Runs until cancelled. `on_counts` receives the numbers of unfinished jobs by kind and state."""
+    """Runs until cancelled. `observe` is called at each look, for the metrics."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class JobWatch:
         claims: Claims,
         train: Train,
         *,
-        on_counts: Callable[[Mapping[tuple[str, str], int]], None] = lambda _: None,
+        observe: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
         self._claims = claims
         self._train = train
-        self._on_counts = on_counts
+        self._observe = observe
         self._clock = clock
         self._told: set[str] = set()
         self._log = get_logger("training")
@@ -57,7 +57,7 @@ class JobWatch:
         try:
             for job in self._claims.settle_abandoned():
                 self._log.warning("a job's worker is gone", job=job.id)
-            self._on_counts(self._jobs.counts())
+            self._observe()
             self._tell()
         except HeadmixServerError as error:
             self._log.warning("jobs cannot be read", reason=error.message)

@@ -1,5 +1,5 @@
 """The worker beside the server: started when there is a job for it, restarted with backoff when it dies, told to stand
-aside while requests are open (`--train idle`), and ended with the server.
+aside while clients wait for requests (`--train idle`), and ended with the server.
 
 The process itself is `headmix_server.training.beside`. What it cannot finish before the server ends goes on after the
 next start, or on another machine, from its last checkpoint.

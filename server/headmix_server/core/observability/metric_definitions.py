@@ -188,6 +188,17 @@ class MetricDefinitions:
     def _define_jobs(self) -> None:
         own = self.registry
         self.jobs = SnapshotGauge("headmix_jobs", "Unfinished jobs.", ["kind", "state"], registry=own)
+        self.batch_lines_unanswered = SnapshotGauge(
+            "headmix_batch_lines_unanswered",
+            "Lines without an answer, by their batch's state: `queued`, `running`.",
+            ["state"],
+            registry=own,
+        )
+        self.trained_tokens = Counter(
+            "headmix_trained_tokens_total",
+            "Tokens that fine-tuning jobs have read, on any worker, each once per epoch.",
+            registry=own,
+        )
         self.training_worker_restarts = Counter(
             "headmix_training_worker_restarts_total",
             "Training workers of this server that died and were replaced.",

@@ -11,6 +11,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -196,6 +197,14 @@ class Metrics(MetricDefinitions):
     def jobs_counted(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Record how many jobs are unfinished, by kind and state."""
         self.jobs.replace({kind_and_state: float(count) for kind_and_state, count in counts.items()})
+
+    def batch_lines_left(self, lines: Mapping[Literal["queued", "running"], int]) -> None:
+        """Record how many lines have no answer yet, by the state of their batches."""
+        self.batch_lines_unanswered.replace({(state,): float(count) for state, count in lines.items()})
+
+    def tokens_trained(self, tokens: int) -> None:
+        """Count tokens that fine-tuning jobs have read."""
+        self.trained_tokens.inc(tokens)
 
     def training_worker_restarted(self) -> None:
         """Count a training worker that died."""

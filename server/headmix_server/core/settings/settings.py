@@ -342,7 +342,8 @@ class Settings(BaseSettings):
     train: Train = Field(
         "idle",
         description="Whether this server also trains: `here` trains fine-tuning jobs beside its requests, at the "
-        "lowest priority; `idle` only while no request is open; `off` leaves them to `headmix train-worker`.",
+        "lowest priority; `idle` only while no client waits for a request (batches don't count); `off` leaves them to "
+        "`headmix train-worker`.",
     )
     train_threads: Threads = Field(
         0,

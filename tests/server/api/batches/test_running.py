@@ -78,11 +78,15 @@ def fixed(body: Any) -> Any:
 
 async def test_lines_are_background_work_with_their_tenants_weight(batches: BatchRig) -> None:
     batches.rig.state.limits.change(TENANT, {"weight": 3.0}, actor="test")
+    busy: list[bool] = []
+    batches.rig.state.engine.watch_busy(busy.append)
     async with batches.running():
         await batches.ended((await batches.create([chat_line("a")]))["id"])
     (message,) = batches.rig.engine.of(Generate)
     assert (message.background, message.weight, message.tenant) == (True, 3.0, TENANT)
+    assert busy == []  # an idle trainer goes on
     await batches.rig.client.post("/v1/chat/completions", json=chat_line("b")["body"])
+    assert busy == [True, False]
     assert [one.background for one in batches.rig.engine.of(Generate)] == [True, False]
 
 

@@ -1,5 +1,3 @@
-from collections.abc import Mapping
-
 import pytest
 from sqlalchemy import Engine
 
@@ -39,7 +37,7 @@ def messages(jobs: Jobs, job: Job) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("train", "said"), [("off", "headmix train-worker"), ("idle", "while it has no request"), ("here", "no worker")]
+    ("train", "said"), [("off", "headmix train-worker"), ("idle", "while no client waits"), ("here", "no worker")]
 )
 def test_a_job_that_nobody_takes_says_why_once(
     engine: Engine, jobs: Jobs, clock: FakeClock, train: Train, said: str
@@ -76,8 +74,9 @@ def test_a_job_whose_worker_is_gone_goes_back_to_the_queue(engine: Engine, jobs:
     assert jobs.get("acme", job.id).state == "queued"
 
 
-def test_unfinished_jobs_are_counted(engine: Engine, jobs: Jobs, clock: FakeClock) -> None:
-    seen: list[Mapping[tuple[str, str], int]] = []
-    jobs.create("acme", "fine_tuning", "{}")
-    JobWatch(jobs, claims(engine, clock), "off", on_counts=seen.append, clock=clock).look()
-    assert seen == [{("fine_tuning", "queued"): 1}]
+def test_each_look_observes_the_jobs(engine: Engine, jobs: Jobs, clock: FakeClock) -> None:
+    seen: list[int] = []
+    looks = JobWatch(jobs, claims(engine, clock), "off", observe=lambda: seen.append(1), clock=clock)
+    looks.look()
+    looks.look()
+    assert seen == [1, 1]
