@@ -21,7 +21,7 @@ from headmix.operations.inference import classification, embedding, generation, 
 from headmix.operations.jobs import batches, files, fine_tuning
 from headmix.operations.tenants import adapters as tenant_adapters
 from headmix.operations.tenants import tenants
-from headmix.operations.tenants.usage import read_usage, read_usage_csv
+from headmix.operations.tenants.usage import read_storage, read_usage, read_usage_csv
 
 
 class AsyncStreams(AsyncBound):
@@ -185,6 +185,7 @@ class AsyncClient(AsyncBound):
     detokenize = AsyncCall(tokens.detokenize)
     usage = AsyncCall(read_usage)
     usage_csv = AsyncCall(read_usage_csv)
+    storage = AsyncCall(read_storage)
     health = AsyncCall(get_health)
     ready = AsyncCall(get_readiness)
 

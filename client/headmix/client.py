@@ -20,7 +20,7 @@ from headmix.operations.inference import classification, embedding, generation, 
 from headmix.operations.jobs import batches, files, fine_tuning
 from headmix.operations.tenants import adapters as tenant_adapters
 from headmix.operations.tenants import tenants
-from headmix.operations.tenants.usage import read_usage, read_usage_csv
+from headmix.operations.tenants.usage import read_storage, read_usage, read_usage_csv
 
 
 class Streams(Bound):
@@ -183,6 +183,7 @@ class Client(Bound):
     detokenize = Call(tokens.detokenize)
     usage = Call(read_usage)
     usage_csv = Call(read_usage_csv)
+    storage = Call(read_storage)
     health = Call(get_health)
     ready = Call(get_readiness)
 

@@ -86,6 +86,8 @@ def script(server: FakeServer, snippet: str) -> None:
     november = "/v1/usage?group_by=model&from=2026-11-01&to=2026-11-30"
     server.script("GET", november, Reply.of(listing(USAGE_LINE)))
     server.script("GET", "/v1/usage?group_by=tenant%2Cday%2Cmodel&format=csv", Reply(200, b"tenant,day\r\n"))
+    storage = {"tenant": "acme", "stored_bytes": 12, "limit": 20}
+    server.script("GET", "/v1/usage?group_by=", Reply.of(listing() | {"storage": storage}))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
     server.script("POST", "/v1/rerank", Reply.of(RANKING))

@@ -34,7 +34,7 @@ from headmix.types.params import ChatParams, CompletionParams, SamplingParams, S
 from headmix.types.result import AdapterRef, Usage
 from headmix.types.tenants.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
 from headmix.types.tenants.tenant import AuditEntry, Key, NewKey, Tenant
-from headmix.types.tenants.usage import UsageLine
+from headmix.types.tenants.usage import Storage, UsageLine
 
 __all__ = [
     "Adapter",
@@ -86,6 +86,7 @@ __all__ = [
     "ScoreItem",
     "Scores",
     "Sharing",
+    "Storage",
     "Tenant",
     "Tokenization",
     "ToolCall",

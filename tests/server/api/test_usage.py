@@ -13,6 +13,7 @@ from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 from headmix_server.api.schemas.usage import UsageObject, usage_csv
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.core.messages import Abort, Generate, TokenOutput
+from headmix_server.files.stored_file import Purpose
 from headmix_server.tenancy.keys.principal import Scope
 
 URL = "/v1/usage"
@@ -62,6 +63,26 @@ async def test_a_key_sees_its_own_tenant_and_an_administrators_every_one(rig: Ap
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
     assert {line["tenant"] for line in await usage(rig)} == {TENANT, OTHER_TENANT}
     assert {line["tenant"] for line in await usage(rig, tenant=OTHER_TENANT)} == {OTHER_TENANT}
+
+
+async def test_a_tenant_sees_what_it_stores_and_how_much_it_may(rig: ApiRig) -> None:
+    first = rig.publish("tone", b"12345")
+    rig.publish("copy", b"12345")
+    rig.publish("theirs", b"123", tenant=OTHER_TENANT)
+    file = rig.state.files.put(TENANT, Purpose.BATCH, "in.jsonl", [b"1234567"])
+    rig.state.limits.change(TENANT, {"stored_bytes": 20}, actor="test")
+
+    async def storage(headers: Mapping[str, str], **params: str) -> Any:
+        return (await rig.client.get(URL, params=params, headers=headers)).json()["storage"]
+
+    reader = rig.key(Scope.INFERENCE)
+    own = {"tenant": TENANT, "stored_bytes": first.size_bytes + file.size_bytes, "limit": 20}
+    assert own["stored_bytes"] == 12
+    assert await storage(reader) == await storage(reader, tenant=TENANT) == await storage(rig.key()) == own
+    assert await storage(rig.key(), tenant=OTHER_TENANT) == {"tenant": OTHER_TENANT, "stored_bytes": 3, "limit": 0}
+    refused = await rig.client.post("/v1/files", data={"purpose": "batch"}, files={"file": ("b.jsonl", b"123456789")})
+    assert refused.status_code == 429
+    assert "may store 20 bytes: it stores 12" in refused.json()["error"]["message"]
 
 
 async def test_tokens_of_a_request_that_was_left_count_and_those_of_one_never_served_do_not(rig: ApiRig) -> None:

@@ -1,4 +1,4 @@
-"""Owns `headmix usage`."""
+"""Owns `headmix usage`: requests and tokens, or stored bytes."""
 
 from datetime import date
 from typing import Annotated
@@ -32,10 +32,16 @@ def usage(
         str | None, typer.Option(help="The tenant; for another one than yours you need the scope admin.")
     ] = None,
     group_by: Annotated[str, typer.Option(help="Some of tenant, day and model, comma-separated.")] = ",".join(GROUPS),
+    storage: Annotated[
+        bool, typer.Option("--storage", help="Show stored bytes and their limit (0: no limit) instead.")
+    ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show requests and tokens by tenant, day and model. At most a minute behind."""
+    if storage:
+        _show_storage(ctx, tenant, as_json=as_json)
+        return
     groups = [name for name in group_by.split(",") if name]
     with Session.of(ctx).client() as client:
         if as_csv:
@@ -48,3 +54,12 @@ def usage(
     else:
         columns = (*(name for name in GROUPS if name in groups), *COUNTS)
         print_table(columns, ([getattr(line, name) for name in columns] for line in lines))
+
+
+def _show_storage(ctx: typer.Context, tenant: str | None, *, as_json: bool) -> None:
+    with Session.of(ctx).client() as client:
+        stored = client.storage(tenant)
+    if as_json:
+        print_json(stored)
+    else:
+        print_table(("tenant", "stored_bytes", "limit"), [(stored.tenant, stored.stored_bytes, stored.limit)])

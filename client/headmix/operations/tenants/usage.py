@@ -1,11 +1,11 @@
-"""Owns the request for usage, as objects or as CSV."""
+"""Owns the requests for usage, as objects or as CSV, and for the bytes that a tenant stores."""
 
 from collections.abc import Sequence
 from datetime import date
 
 from headmix.http.request import Request, parser_of
 from headmix.types.result import ResponseMeta
-from headmix.types.tenants.usage import UsageLine, UsageList
+from headmix.types.tenants.usage import Storage, StorageReport, UsageLine, UsageList
 
 GROUPS = ("tenant", "day", "model")
 
@@ -36,6 +36,14 @@ def read_usage_csv(
     return Request("GET", "/v1/usage", _text, query=query)
 
 
+def read_storage(tenant: str | None = None) -> Request[Storage]:
+    """Get how many bytes of artifacts and files the key's tenant stores, and its limit.
+
+    An administrator's key may name another tenant.
+    """
+    return Request("GET", "/v1/usage", _storage, query=_query(None, None, tenant, ()))
+
+
 def _query(first: date | None, last: date | None, tenant: str | None, group_by: Sequence[str]) -> dict[str, str | int]:
     query: dict[str, str | int] = {"group_by": ",".join(group_by)}
     query |= {} if first is None else {"from": first.isoformat()}
@@ -46,6 +54,10 @@ def _query(first: date | None, last: date | None, tenant: str | None, group_by: 
 
 def _lines(body: bytes, meta: ResponseMeta) -> tuple[UsageLine, ...]:
     return parser_of(UsageList)(body, meta).data
+
+
+def _storage(body: bytes, meta: ResponseMeta) -> Storage:
+    return parser_of(StorageReport)(body, meta).storage
 
 
 def _text(body: bytes, _: ResponseMeta) -> str:

@@ -1,6 +1,6 @@
 """Owns the types of usage."""
 
-from headmix.types.result import Part
+from headmix.types.result import Part, Result
 
 
 class UsageLine(Part):
@@ -16,7 +16,21 @@ class UsageLine(Part):
     trained_tokens: int = 0
 
 
+class Storage(Part):
+    """The bytes of artifacts and files that a tenant stores now; a `limit` of 0 means none."""
+
+    tenant: str
+    stored_bytes: int = 0
+    limit: int = 0
+
+
 class UsageList(Part):
     """The response body around usage lines."""
 
     data: tuple[UsageLine, ...]
+
+
+class StorageReport(Result):
+    """The response body around a tenant's storage."""
+
+    storage: Storage

@@ -10,8 +10,11 @@ from fastapi.responses import PlainTextResponse
 from headmix_server.api.dependencies import AnyKey, State
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.body import shown
-from headmix_server.api.schemas.usage import UsageList, usage_csv, usage_object
+from headmix_server.api.schemas.usage import StorageObject, UsageList, usage_csv, usage_object
+from headmix_server.api.state import ApiState
+from headmix_server.catalog.quota import stored_bytes
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
+from headmix_server.database import reading
 from headmix_server.tenancy.keys.principal import Principal, Scope
 from headmix_server.tenancy.usage.report import UsageLine
 
@@ -36,7 +39,8 @@ async def get_usage(
 ) -> Response | UsageList:
     """Return the usage of the key's tenant; administrators get that of all tenants, or of the one named.
 
-    `from` and `to` are UTC days, both included; the default is the last 30 days.
+    `from` and `to` are UTC days, both included; the default is the last 30 days. `storage` has the bytes that the key's
+    tenant, or the one named, stores now, and the limit on them.
     """
     last = last or datetime.now(UTC).date()
     first = first or last - timedelta(days=min(USUAL_DAYS - 1, (last - date.min).days))
@@ -44,16 +48,18 @@ async def get_usage(
         raise InvalidRequest("The first day is after the last one.", param="from")
     whose, groups = _whose(principal, tenant), _groups(group_by)
 
-    def lines() -> tuple[UsageLine, ...]:
+    def read() -> tuple[tuple[UsageLine, ...], StorageObject]:
         with suppress(HeadmixServerError):  # what cannot be written now is missing from the report; the rest is correct
             state.usage.flush_for_reader()
-        return state.usage_report.lines(tenant=whose, first=first, last=last, groups=groups)
+        lines = state.usage_report.lines(tenant=whose, first=first, last=last, groups=groups)
+        return lines, _storage(state, tenant or principal.tenant)
 
-    objects = [usage_object(line, state.base.name) for line in await state.threads.manage(principal.tenant, lines)]
+    lines, storage = await state.threads.manage(principal.tenant, read)
+    objects = [usage_object(line, state.base.name) for line in lines]
     as_csv = format == "csv" or (format is None and "text/csv" in request.headers.get("accept", ""))
     if as_csv:
         return PlainTextResponse(usage_csv(objects), media_type=_CSV_TYPE)
-    return UsageList(first=first, last=last, data=objects)
+    return UsageList(first=first, last=last, data=objects, storage=storage)
 
 
 def _whose(principal: Principal, asked: str | None) -> str | None:
@@ -63,6 +69,12 @@ def _whose(principal: Principal, asked: str | None) -> str | None:
     if asked != principal.tenant:
         principal.require(Scope.ADMIN)
     return asked
+
+
+def _storage(state: ApiState, tenant: str) -> StorageObject:
+    with reading(state.database) as session:
+        stored = stored_bytes(session, tenant)
+    return StorageObject(tenant=tenant, stored_bytes=stored, limit=state.limits.of(tenant).stored_bytes)
 
 
 def _groups(text: str) -> tuple[str, ...]:

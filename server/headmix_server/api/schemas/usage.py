@@ -24,13 +24,22 @@ class UsageObject(ResponseBody):
     trained_tokens: int
 
 
+class StorageObject(ResponseBody):
+    """The bytes that a tenant stores now, as its limit counts them; a `limit` of 0 means none."""
+
+    tenant: str
+    stored_bytes: int
+    limit: int
+
+
 class UsageList(ResponseBody):
-    """Usage from the day `first` to the day `last`, UTC."""
+    """Usage from the day `first` to the day `last`, UTC, and what the key's tenant, or the one named, stores."""
 
     object: Literal["list"] = "list"
     first: date
     last: date
     data: list[UsageObject]
+    storage: StorageObject
 
 
 COLUMNS = tuple(name for name in UsageObject.model_fields if name != "object")
