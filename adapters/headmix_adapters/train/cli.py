@@ -156,10 +156,8 @@ def _check_options(params: dict[str, Any]) -> None:
         raise RecipeError("--eval-only trains nothing, so there is nothing to resume or push")
     if params["eval_only"] and params["events"]:
         raise RecipeError("--events follows training, and --eval-only trains nothing")
-    if params["sweep"] and (params["events"] or params["eval_only"]):
-        raise RecipeError(
-            f"{'--events' if params['events'] else '--eval-only'} is for one run, and --sweep trains several"
-        )
+    if params["sweep"] and params["eval_only"]:
+        raise RecipeError("--eval-only is for one adapter, and --sweep trains several")
     if params["init"] and any(params[key] for key in ("resume", "push", "eval_only", "output", "events", "sweep")):
         raise RecipeError("--init writes a recipe and nothing else")
 

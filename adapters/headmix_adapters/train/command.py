@@ -104,6 +104,8 @@ def run(command: Command, reporter: Reporter) -> None:
                 return
             train = _sweep if command.sweep else _train
             result = train(material, command, reporter, events)
+            if events is not None:
+                events.write(_done_event(result))
         except (Interrupted, KeyboardInterrupt) as stopped:
             what = str(stopped) or "interrupted"
             kept = not command.eval_only and (folder.last_checkpoint() is not None or sweep.begun)
@@ -181,20 +183,20 @@ def _train(material: "Material", command: Command, reporter: Reporter, events: E
     )
     print_closing(Console(), material, result)
     _draw(result, material, command, reporter)
-    if events is not None:
-        events.write(
-            Done(
-                artifact=str(result.artifact),
-                digest=result.digest,
-                steps=result.steps,
-                scores=result.adapter.scores,
-                below_base=result.below_base,
-            )
-        )
     return result
 
 
-def _sweep(material: "Material", command: Command, reporter: Reporter, _: EventLog | None) -> "Result":
+def _done_event(result: "Result") -> Done:
+    return Done(
+        artifact=str(result.artifact),
+        digest=result.digest,
+        steps=result.steps,
+        scores=result.adapter.scores,
+        below_base=result.below_base,
+    )
+
+
+def _sweep(material: "Material", command: Command, reporter: Reporter, events: EventLog | None) -> "Result":
     """Train the recipe's candidates; the best one's adapter is the result."""
     from headmix_adapters.train.scoring.closing import print_closing
     from headmix_adapters.train.sweep.grid import candidates
@@ -208,6 +210,7 @@ def _sweep(material: "Material", command: Command, reporter: Reporter, _: EventL
         resume=command.resume,
         reporter=reporter,
         force=command.force,
+        events=events,
         checkpoint_seconds=command.checkpoint_seconds,
     )
     print_sweep(Console(), sweep)

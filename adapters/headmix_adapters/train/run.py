@@ -22,7 +22,7 @@ from headmix_adapters.train.data.packing import PackedCollator, require_exact_pa
 from headmix_adapters.train.data.prefix import prefix_pays, with_prefix_states
 from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.fitted import Fit, load_fit, save_fit
-from headmix_adapters.train.history.event_log import EventLog
+from headmix_adapters.train.history.event_log import EventStream
 from headmix_adapters.train.history.events import Started
 from headmix_adapters.train.history.history import history_path, read_history, write_history
 from headmix_adapters.train.history.recorder import open_recorder
@@ -47,7 +47,7 @@ def train_adapter(
     resume: bool,
     reporter: Reporter,
     force: bool = False,
-    events: EventLog | None = None,
+    events: EventStream | None = None,
     checkpoint_seconds: float | None = None,
     references: References | None = None,
 ) -> Result:
@@ -153,7 +153,7 @@ class _Run:
     material: Material
     folder: RunFolder
     record: RunRecord
-    events: EventLog | None
+    events: EventStream | None
     checkpoint_seconds: float | None
 
 

@@ -201,6 +201,34 @@ def test_an_interruption_is_an_event_too_and_the_command_that_goes_on_continues_
 
 
 @pytest.mark.usefixtures("interrupted")
+def test_the_events_of_a_sweep_name_their_run_and_its_resumption_continues_the_file(recipe_path: Path) -> None:
+    recipe_path.write_text(recipe_path.read_text() + "[sweep]\nlearning_rate = [0.005, 1e9]\n")
+    path, artifact = recipe_path.parent / "events.jsonl", recipe_path.parent / "adapters" / FINAL
+    assert invoke(recipe_path, "--sweep", "--events", path)[0] == command.INTERRUPTED
+    assert invoke(recipe_path, "--sweep", "--resume", "--events", path)[0] == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    first = [line for line in lines if line.get("run") == "01-0.005"]
+    assert [line["step"] for line in first if line["event"] == "step"] == [*range(1, 17)]
+    ends = [line for line in lines if line["event"] in ("interrupted", "resumed", "diverged", "done")]
+    assert [(line["event"], line.get("run")) for line in ends] == [
+        ("interrupted", None),
+        ("resumed", "01-0.005"),
+        ("done", "01-0.005"),
+        ("diverged", "02-1e+09"),
+        ("done", None),
+    ]
+    assert ends[3]["status"] is None
+    assert (ends[4]["artifact"], ends[4]["digest"]) == (str(artifact), digest_file(artifact))
+    assert ends[4]["scores"] == ends[2]["scores"]
+    history = (artifact.parent / "tiny-classification.history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in history] == [
+        {key: value for key, value in line.items() if key != "run"}
+        for line in first
+        if line["event"] in ("started", "step", "scored")
+    ]
+
+
+@pytest.mark.usefixtures("interrupted")
 def test_a_sweep_is_resumed_by_the_command_it_prints_and_ends_with_a_table(recipe_path: Path) -> None:
     recipe_path.write_text(recipe_path.read_text() + "[sweep]\nlearning_rate = [0.005, 0.01]\n")
     code, _, err = invoke(recipe_path, "--sweep")
@@ -275,7 +303,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(recipe_path: Path, old: str, ne
         (("tiny.toml", "--push"), "--push is for the headmix command"),
         (("tiny.toml", "--eval-only", "--push"), "--eval-only trains nothing"),
         (("tiny.toml", "--eval-only", "--events", "e.jsonl"), "--events follows training"),
-        (("tiny.toml", "--sweep", "--events", "e.jsonl"), "--events is for one run, and --sweep trains several"),
+        (("tiny.toml", "--sweep", "--eval-only"), "--eval-only is for one adapter, and --sweep trains several"),
         (("tiny.toml", "--sweep", "--resume"), "there is no sweep to resume"),
         (("tiny.toml", "--events", "tiny.toml"), "tiny.toml holds something other than a run's events"),
         (("tiny.toml", "--epochs", "0"), "epochs"),

@@ -1,9 +1,13 @@
-"""A file that events are appended to, each step's at most once, however often the run is killed and resumed."""
+"""A file that events are appended to, each step's at most once, however often the run is killed and resumed.
+
+A sweep's runs share a file: their events have their run's name, and each run's steps are counted by themselves.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -11,6 +15,8 @@ from headmix_adapters.artifact.durable import sync_path, write_durably
 from headmix_adapters.train.errors import TargetError
 from headmix_adapters.train.history.events import (
     Checkpoint,
+    Diverged,
+    Done,
     Event,
     Scored,
     Started,
@@ -20,6 +26,8 @@ from headmix_adapters.train.history.events import (
 )
 
 _ONCE = (Started, Step, Scored, Checkpoint)
+_ENDS = (Done, Diverged)
+"""What a run of a sweep ends with, once as well; the last line of a process is written by each process."""
 
 
 class EventLog:
@@ -29,7 +37,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path, events: Iterable[Event]) -> None:
-        self._written = dict.fromkeys(_ONCE, -1)
+        self._written: dict[tuple[str, type[Event]], int] = {}
         for event in events:
             self._mark(event)
         self._file = path.open("ab")
@@ -51,13 +59,32 @@ class EventLog:
 
     def _mark(self, event: Event) -> bool:
         """Remember the event; return whether it is new."""
-        kind, step = type(event), getattr(event, "step", 0)
-        if kind not in self._written:
+        if not isinstance(event, (*_ONCE, *_ENDS) if event.run else _ONCE):
             return True
-        if step <= self._written[kind]:
+        key, step = (event.run, type(event)), getattr(event, "step", 0)
+        if step <= self._written.get(key, -1):
             return False
-        self._written[kind] = step
+        self._written[key] = step
         return True
+
+
+class RunEvents:
+    """One run's part of a sweep's file."""
+
+    def __init__(self, log: EventLog, run: str) -> None:
+        self._log = log
+        self._run = run
+
+    def write(self, event: Event) -> None:
+        """Append an event with the run's name, unless the file has it."""
+        self._log.write(msgspec.structs.replace(event, run=self._run))
+
+    def sync(self) -> None:
+        """Make what was written survive a power failure."""
+        self._log.sync()
+
+
+EventStream: TypeAlias = EventLog | RunEvents
 
 
 @contextmanager

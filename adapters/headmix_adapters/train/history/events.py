@@ -18,6 +18,9 @@ same lines as an uninterrupted one. The file of `--events` also has:
 * the last line of a process: `done` (`artifact`, `digest`, `steps`, `scores`, and `below_base`: whether it scores below
   its base), or, with the `status` that the process exits with, `diverged` (`step`, `message`), `interrupted` or
   `failed` (`message`). A process that was killed writes none.
+
+In the file of a sweep each line of one of its runs has the run's name, `run`. A run ends with `done` or `diverged`,
+whose `status` is null since the process goes on; lines about the whole sweep have no `run`.
 """
 
 from typing import TypeAlias
@@ -27,8 +30,10 @@ import msgspec
 Scores = dict[str, float]
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=str.lower):
-    """Immutable; its tag is the event's name."""
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag=str.lower):
+    """Immutable; its tag is the event's name. `run` is the run of a sweep that it belongs to."""
+
+    run: str = ""
 
 
 class Started(_Event, frozen=True):
@@ -91,9 +96,9 @@ class Done(_Event, frozen=True):
 
 
 class Diverged(_Event, frozen=True):
-    """The loss is not finite, or far above its start; there is no artifact."""
+    """The loss is not finite, or far above its start; there is no artifact. A sweep goes on: no status."""
 
-    status: int
+    status: int | None
     step: int
     message: str
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from headmix_adapters.train.history.event_log import EventLog
+from headmix_adapters.train.history.event_log import EventLog, EventStream
 from headmix_adapters.train.history.events import Checkpoint, Event, Resumed, Scored, Started, Step
 from headmix_adapters.train.history.history import History, read_history, write_history
 
@@ -19,7 +19,7 @@ class Recorder:
     `history` is what happened before; `stream` has or gets everything.
     """
 
-    def __init__(self, path: Path, stream: EventLog | None = None, resumed: int = 0) -> None:
+    def __init__(self, path: Path, stream: EventStream | None = None, resumed: int = 0) -> None:
         self.history = read_history(path).until(resumed) if resumed and path.exists() else History()
         write_history(path, self.history)
         self._log = EventLog(path, self.history.events)
@@ -76,7 +76,7 @@ class Recorder:
 
 
 @contextmanager
-def open_recorder(path: Path, stream: EventLog | None, resumed: int) -> Iterator[Recorder]:
+def open_recorder(path: Path, stream: EventStream | None, resumed: int) -> Iterator[Recorder]:
     """Return a run's records, which are closed at the end of the block."""
     recorder = Recorder(path, stream, resumed)
     try:

@@ -27,9 +27,14 @@ class Candidate:
         return ", ".join(f"{name} {_shown(value)}" for name, value in self.values.items())
 
     @property
+    def name(self) -> str:
+        """Its name among the sweep's runs, such as `02-0.001`."""
+        return f"{self.number:02}-{'-'.join(_shown(value) for value in self.values.values())}"
+
+    @property
     def file_name(self) -> str:
         """The name of its artifact."""
-        return f"{self.number:02}-{'-'.join(_shown(value) for value in self.values.values())}.safetensors"
+        return f"{self.name}.safetensors"
 
 
 def candidates(recipe: Recipe) -> list[Candidate]:

@@ -17,6 +17,8 @@ from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
 from headmix_adapters.train.checkpoints.run_folder import RunFolder, RunRecord
 from headmix_adapters.train.errors import DivergedError, TargetError
+from headmix_adapters.train.history.event_log import EventLog, RunEvents
+from headmix_adapters.train.history.events import Diverged, Done
 from headmix_adapters.train.history.history import history_path, read_history, write_history
 from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import identity_of, score_references, train_adapter
@@ -44,9 +46,12 @@ def run_sweep(
     resume: bool,
     reporter: Reporter,
     force: bool = False,
+    events: EventLog | None = None,
     checkpoint_seconds: float | None = None,
 ) -> SweepResult:
     """Train every candidate and write the best adapter to `artifact`; the options are those of `train_adapter`.
+
+    `events` receives what happens in each run, up to its end, with the run's name.
 
     Raises:
         Interrupted: Ctrl-C during training; `resume=True` continues.
@@ -61,11 +66,14 @@ def run_sweep(
         target.require_replaceable(record if resume else None, force=force)
         outcomes = []
         for candidate in runs:
+            stream = None if events is None else RunEvents(events, candidate.name)
             outcome = folder.outcome(candidate)
             if outcome is None:
                 reporter.say(f"run {candidate.number} of {len(runs)}: {candidate.label}")
-                outcome = _run(folder, material, candidate, record, reporter, checkpoint_seconds)
+                outcome = _run(folder, material, candidate, record, reporter, stream, checkpoint_seconds)
                 folder.end(candidate, outcome)
+            if stream is not None:
+                stream.write(_end_event(folder.artifact_of(candidate), outcome))
             outcomes.append((candidate, outcome))
         best, outcome, scored = _best(outcomes, deciding_score(material.recipe.classifier))
         target.require_replaceable(record, force=force)
@@ -107,6 +115,7 @@ def _run(
     candidate: Candidate,
     record: RunRecord,
     reporter: Reporter,
+    events: RunEvents | None,
     checkpoint_seconds: float | None,
 ) -> Outcome:
     """Train one candidate, from its own checkpoint if it has one."""
@@ -120,12 +129,26 @@ def _run(
             resume=RunFolder(path).last_checkpoint() is not None,
             reporter=reporter,
             references=(record.base, record.probe),
+            events=events,
             checkpoint_seconds=checkpoint_seconds,
         )
     except DivergedError as error:
         reporter.say(f"diverged: {error}")
-        return Outcome(diverged=str(error))
+        return Outcome(diverged=str(error), steps=error.step)
     return Outcome(result.digest, result.adapter, result.steps, result.below_base, result.warnings, result.advice)
+
+
+def _end_event(artifact: Path, outcome: Outcome) -> Done | Diverged:
+    """Return the last event of a run."""
+    if outcome.adapter is None:
+        return Diverged(status=None, step=outcome.steps, message=outcome.diverged)
+    return Done(
+        artifact=str(artifact),
+        digest=outcome.digest,
+        steps=outcome.steps,
+        scores=outcome.adapter.scores,
+        below_base=outcome.below_base,
+    )
 
 
 def _material_of(material: Material, candidate: Candidate) -> Material:

@@ -21,7 +21,10 @@ _RECORD_FILE, _LOCK_FILE = "sweep.json", "lock"
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a run of a sweep ended: with an artifact and its scores, or diverged, for the reason in `diverged`."""
+    """How a run of a sweep ended: with an artifact and its scores, or diverged, for the reason in `diverged`.
+
+    `steps` are those it took until then.
+    """
 
     digest: str = ""
     adapter: Evaluation | None = None

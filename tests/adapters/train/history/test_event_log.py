@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 
 from headmix_adapters.train.errors import TargetError
-from headmix_adapters.train.history.event_log import EventLog, open_events
-from headmix_adapters.train.history.events import Event, Failed, Resumed, Scored, Step, decode_events, encode_event
+from headmix_adapters.train.history.event_log import EventLog, RunEvents, open_events
+from headmix_adapters.train.history.events import (
+    Diverged,
+    Done,
+    Event,
+    Failed,
+    Resumed,
+    Scored,
+    Step,
+    decode_events,
+    encode_event,
+)
 
 
 def step(number: int, loss: float = 0.5) -> Step:
@@ -82,3 +92,21 @@ def test_a_log_continues_after_the_events_it_is_told_of(tmp_path: Path) -> None:
     log.write(step(3))
     log.close()
     assert in_file(tmp_path / "e") == [step(3)]
+
+
+def test_each_run_of_a_sweep_has_its_own_steps_and_one_end(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    done = Done(artifact="a", digest="d", steps=2, scores={}, below_base=False)
+    ends: dict[str, Event] = {"01-a": done, "02-b": Diverged(status=None, step=1, message="")}
+    for _ in range(2):  # the second time, the process was killed before it recorded that the runs had ended
+        with open_events(path, resume=True) as log:
+            for run, last in ends.items():
+                RunEvents(log, run).write(step(1))
+                RunEvents(log, run).write(step(2))
+                RunEvents(log, run).write(last)
+            log.write(done)
+    assert [(event.run, type(event)) for event in in_file(path)] == [
+        *(("01-a", kind) for kind in (Step, Step, Done)),
+        *(("02-b", kind) for kind in (Step, Step, Diverged)),
+        *[("", Done)] * 2,  # each process's last line
+    ]
