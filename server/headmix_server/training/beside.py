@@ -22,7 +22,7 @@ def main() -> int:
     settings = Settings.model_validate_json(read_line(sys.stdin.fileno()))
     os.nice(_NICENESS)
     control = Control()
-    # A terminal's Ctrl-C does not reach this session; the server sends SIGTERM when it stops.
+    # A terminal's Ctrl-C does not reach this process group; the server sends SIGTERM when it stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: control.stop())
     obey_server(control)
