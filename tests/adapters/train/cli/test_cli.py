@@ -1,93 +1,21 @@
-"""`headmix train`: what it writes and prints, and that every mistake gives one clear line and an exit status."""
+"""`headmix train`: what it writes and prints."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from headmix_adapters.artifact import digest_file, open_artifact
-from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.machine.cpus import CpuBudget
-from headmix_adapters.train import cli, command
+from headmix_adapters.train import command
 from headmix_adapters.train import run as run_module
-from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.recipe.recipe import load_recipe
-from headmix_adapters.train.recipe.recipe_file import recipe_text
 from headmix_adapters.train.scoring.evaluate import Evaluation
-from headmix_adapters.train.scoring.score import score_model
-from tests.adapters.train.conftest import RecipeMaker
-
-FINAL = "tiny-classification.safetensors"
-
-
-@pytest.fixture
-def recipe_path(recipe: RecipeMaker, data_folder: Path, tmp_path: Path) -> Path:
-    """A classification recipe on disk, its data next to it."""
-    made = recipe("classification", epochs=2)
-    for name in ("classification.train.jsonl", "classification.eval.jsonl"):
-        (tmp_path / name).write_bytes((data_folder / name).read_bytes())
-    path = tmp_path / "tiny.toml"
-    path.write_text(recipe_text(made))
-    assert load_recipe(path) == made
-    return path
-
-
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Press Ctrl-C once, while the held-out file is scored after the first epoch."""
-
-    def interrupt(material: Material, model: AdaptedModel) -> Evaluation:
-        monkeypatch.setattr(run_module, "score_model", score_model)
-        signal.raise_signal(signal.SIGINT)
-        return score_model(material, model)
-
-    monkeypatch.setattr(run_module, "score_model", interrupt)
-
-
-class FakePublisher:
-    """Remembers what was pushed; `down` ends the command as an unreachable server does."""
-
-    def __init__(self, down: str = "") -> None:
-        self.calls: list[str] = []
-        self.down = down
-
-    def check_access(self) -> None:
-        self._called("check")
-
-    def push_adapter(self, name: str, file: Path) -> str:
-        self._called("push")
-        return f"{name}@1 {digest_file(file)}"
-
-    def _called(self, what: str) -> None:
-        self.calls.append(what)
-        if self.down == what:
-            typer.echo("error: no server", err=True)
-            raise typer.Exit(1)
-
-
-def invoke(*arguments: str | Path, publisher: FakePublisher | None = None) -> tuple[int, str, str]:
-    app = typer.Typer()
-    app.command()(cli.train)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], obj=publisher)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def refused(*arguments: str | Path) -> str:
-    """Return the message for a mistake: one line, with exit status 2."""
-    code, out, err = invoke(*arguments)
-    line = err.splitlines()[-1]
-    assert (code, out) == (command.REFUSED, "")
-    assert line.startswith("error: ")
-    assert "Traceback" not in err
-    return line.removeprefix("error: ")
+from tests.adapters.train.cli.conftest import FINAL, FakePublisher, invoke, refused
 
 
 def test_it_writes_beside_the_recipe_and_says_what_it_did(recipe_path: Path) -> None:
@@ -187,20 +115,6 @@ def test_the_last_event_of_a_run_that_fails_says_why(
 
 
 @pytest.mark.usefixtures("interrupted")
-def test_an_interruption_is_an_event_too_and_the_command_that_goes_on_continues_the_file(recipe_path: Path) -> None:
-    path = recipe_path.parent / "events.jsonl"
-    code, _, err = invoke(recipe_path, "--events", path)
-    assert code == command.INTERRUPTED
-    assert f"continue with: headmix train {recipe_path} --resume --events {path}" in err
-    assert invoke(recipe_path, "--resume", "--events", path)[0] == 0
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["step"] for line in lines if line["event"] == "step"] == [*range(1, 17)]
-    ends = [line for line in lines if line["event"] in ("interrupted", "resumed", "done")]
-    assert [line["event"] for line in ends] == ["interrupted", "resumed", "done"]
-    assert ends[0]["message"] == "stopped after step 9 of 16"
-
-
-@pytest.mark.usefixtures("interrupted")
 def test_the_events_of_a_sweep_name_their_run_and_its_resumption_continues_the_file(recipe_path: Path) -> None:
     recipe_path.write_text(recipe_path.read_text() + "[sweep]\nlearning_rate = [0.005, 1e9]\n")
     path, artifact = recipe_path.parent / "events.jsonl", recipe_path.parent / "adapters" / FINAL
@@ -228,21 +142,6 @@ def test_the_events_of_a_sweep_name_their_run_and_its_resumption_continues_the_f
     ]
 
 
-@pytest.mark.usefixtures("interrupted")
-def test_a_sweep_is_resumed_by_the_command_it_prints_and_ends_with_a_table(recipe_path: Path) -> None:
-    recipe_path.write_text(recipe_path.read_text() + "[sweep]\nlearning_rate = [0.005, 0.01]\n")
-    code, _, err = invoke(recipe_path, "--sweep")
-    assert code == command.INTERRUPTED
-    assert err.splitlines()[-1].endswith(f"continue with: headmix train {recipe_path} --resume --sweep")
-    code, out, err = invoke(recipe_path, "--sweep", "--resume")
-    assert code == 0
-    assert "run 2 of 2: learning_rate 0.01" in err
-    assert "best: learning_rate 0.0" in out
-    assert (recipe_path.parent / "adapters" / "tiny-classification.heads.svg").exists()
-    _, _, err = invoke(recipe_path, "--force", "--max-steps", "1")
-    assert "without --sweep, [sweep] is not used: learning_rate is 0.02" in err
-
-
 def test_a_run_draws_its_pictures_in_the_format_asked_for(recipe_path: Path) -> None:
     folder = recipe_path.parent / "adapters"
     for options, kinds in (((), [".svg"]), (("--plot", "png"), [".png"]), (("--plot", "none"), [])):
@@ -251,123 +150,6 @@ def test_a_run_draws_its_pictures_in_the_format_asked_for(recipe_path: Path) -> 
         drawn = sorted(path.name for path in folder.iterdir() if path.suffix not in (".safetensors", ".jsonl"))
         assert drawn == [f"tiny-classification.{what}{kind}" for kind in kinds for what in ("curves", "heads")]
         assert ("drew " in err) == bool(kinds)
-
-
-@pytest.mark.usefixtures("interrupted")
-def test_ctrl_c_says_how_to_go_on_and_going_on_finishes(recipe_path: Path) -> None:
-    code, _, err = invoke(recipe_path, "--seed", "5", "--learning-rate", "0.01")
-    assert code == command.INTERRUPTED
-    assert f"continue with: headmix train {recipe_path} --resume --seed 5 --learning-rate 0.01" in err
-    code, _, err = invoke(recipe_path, "--resume", "--seed", "5", "--learning-rate", "0.01")
-    assert code == 0
-    assert "resuming from checkpoint-" in err
-
-
-def test_ctrl_c_before_the_first_step_leaves_nothing_and_says_so(
-    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(_: Material) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run_module, "score_base", interrupt)
-    code, _, err = invoke(recipe_path)
-    assert code == command.INTERRUPTED
-    assert err.splitlines()[-1] == "interrupted; there is no checkpoint to resume"
-    assert not list((recipe_path.parent / "adapters").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("epochs", "epoch", "unknown field `epoch`"),
-        ('"down"', '"sideways"', "'down' is not among classifier.labels"),
-        ("classification.train", "nothing", "nothing.jsonl: No such file"),
-        ('base = "', 'base = "/no/such', "no base"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_status_2(recipe_path: Path, old: str, new: str, message: str) -> None:
-    recipe_path.write_text(recipe_path.read_text().replace(old, new, 1))
-    assert message in refused(recipe_path)
-    assert not (recipe_path.parent / "adapters").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "give a recipe, or --data with --base and --name"),
-        (("tiny.toml", "--data", "x.jsonl"), "give a recipe or --data, not both"),
-        (("tiny.toml", "--preset", "lite-qv"), "--preset goes with --data"),
-        (("tiny.toml", "--init"), "--init goes with --data"),
-        (("--data", "x.jsonl", "--base", "b"), "--data needs --name too"),
-        (("--data", "x.jsonl", "--base", "b", "--name", "n"), "x.jsonl: No such file"),
-        (("tiny.toml", "--push"), "--push is for the headmix command"),
-        (("tiny.toml", "--eval-only", "--push"), "--eval-only trains nothing"),
-        (("tiny.toml", "--eval-only", "--events", "e.jsonl"), "--events follows training"),
-        (("tiny.toml", "--sweep", "--eval-only"), "--eval-only is for one adapter, and --sweep trains several"),
-        (("tiny.toml", "--sweep", "--resume"), "there is no sweep to resume"),
-        (("tiny.toml", "--events", "tiny.toml"), "tiny.toml holds something other than a run's events"),
-        (("tiny.toml", "--epochs", "0"), "epochs"),
-        (("tiny.toml", "--learning-rate", "nan"), "learning_rate"),
-        (("tiny.toml", "--output", "/"), "/ is a folder; --output names the artifact's file"),
-        (("tiny.toml", "--output", ""), ". is a folder; --output names the artifact's file"),
-        (("gone.toml",), "gone.toml: No such file"),
-    ],
-)
-def test_options_that_cannot_be_obeyed_are_refused(
-    recipe_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
-) -> None:
-    monkeypatch.chdir(recipe_path.parent)
-    assert message in refused(*arguments)
-
-
-def test_nothing_to_score_is_an_error_too(recipe_path: Path) -> None:
-    code, _, err = invoke(recipe_path, "--eval-only")
-    assert code == command.FAILED
-    assert FINAL in err.splitlines()[-1]
-
-
-def test_a_broken_base_is_one_line(recipe_path: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for path in tiny_folder.iterdir():
-        (broken / path.name).write_bytes(path.read_bytes())
-    (broken / "tokenizer.json").write_text('{"model": 7}')
-    recipe_path.write_text(recipe_path.read_text().replace(str(tiny_folder), str(broken)))
-    assert "broken/tokenizer.json cannot be read: " in refused(recipe_path)
-
-
-def test_an_artifact_is_replaced_with_force_alone_and_before_any_work(
-    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = recipe_path.parent / "adapters" / FINAL
-    path.parent.mkdir()
-    path.write_bytes(b"a good adapter")
-    with monkeypatch.context() as patch:
-        patch.setattr("headmix_adapters.train.prepare.load_material", lambda *_: pytest.fail("it began to work"))
-        assert refused(recipe_path) == f"{path} exists; --force replaces it, --output writes elsewhere"
-        assert "is a folder" in refused(recipe_path, "--output", path.parent)
-        assert "nothing to resume" in refused(recipe_path, "--resume", "--output", path.with_name("other.safetensors"))
-        (recipe_path.parent / "file").touch()
-        assert "is not a writable folder" in refused(
-            recipe_path, "--output", recipe_path.parent / "file" / "a.safetensors"
-        )
-    assert path.read_bytes() == b"a good adapter"
-    assert invoke(recipe_path, "--force", "--max-steps", "1")[0] == 0
-    assert open_artifact(path).config.training["steps"] == 1
-
-
-@pytest.mark.usefixtures("interrupted")
-def test_a_resumed_run_may_replace_what_it_was_begun_over_and_nothing_else(recipe_path: Path) -> None:
-    path = recipe_path.parent / "adapters" / FINAL
-    path.parent.mkdir()
-    path.write_bytes(b"the old one")
-    assert invoke(recipe_path, "--force")[0] == command.INTERRUPTED
-    path.write_bytes(b"somebody's new one")
-    assert "was written after this run began" in refused(recipe_path, "--resume")
-    assert path.read_bytes() == b"somebody's new one"
-    path.write_bytes(b"the old one")
-    assert invoke(recipe_path, "--resume")[0] == 0
-    assert open_artifact(path).config.task == "classification"
 
 
 def test_a_run_without_a_recipe_is_the_run_of_the_recipe_that_init_writes(
