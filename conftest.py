@@ -1,13 +1,31 @@
-"""Nothing a test leaves behind holds up the run: waiting for its clean-up is bounded, and where it waits is shown."""
+"""Nothing holds up the run: temporary files are in memory, and waiting for a test's clean-up is bounded and shown."""
 
 import faulthandler
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 PATIENCE_SECONDS = 150.0
 """More than a test's own time limit, which ends its body but no thread that its clean-up waits for."""
+
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Several times what a run has in temporary files at once: those of a test that passed are removed after it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have temporary files in memory, if there is room and no TMPDIR: tests write them durably, which disks are slow at.
+
+    The programs and workers that tests start inherit the choice.
+    """
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

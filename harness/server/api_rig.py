@@ -34,7 +34,7 @@ from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.settings.settings import Settings
-from headmix_server.database import open_database
+from headmix_server.database import connect_database, open_database
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.files.open import open_files
@@ -238,7 +238,8 @@ def _state(
     base = base_shape(tokenizer, **shape)
     # Low-priority conversions would take minutes on a machine that runs other tests.
     chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, "limit_refusals_per_second": 0, **settings})
-    database = open_database(database_of(chosen))
+    located = database_of(chosen)
+    database = connect_database(located) if isinstance(located, Path) else open_database(located)
     metrics = Metrics(series=100, version="0", base=BASE)
     redis = chosen.limits_storage
     shared = None if redis is None else open_storage(redis.get_secret_value())

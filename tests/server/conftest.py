@@ -10,7 +10,7 @@ from harness.bases.base_folder import write_base_folder
 from harness.server.api_rig import ApiRig, api_rig
 from harness.server.migrated_file import migrated_file
 from harness.server.s3_server import S3Server, s3_server
-from headmix_server.database import open_database
+from headmix_server.database import connect_database
 from tests.support.storage.databases import PostgresServer, postgres_server
 from tests.support.storage.redis_server import RedisServer, redis_server
 
@@ -35,29 +35,35 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def empty_database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database without a schema."""
     if database_kind == "sqlite":
-        return f"sqlite:///{tmp_path}/empty.db"
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database()
+    url = server.new_database()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
-def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database with the current schema. Migrations are tested with `empty_database_url`."""
     if database_kind == "sqlite":
         file = tmp_path / "headmix.db"
         file.write_bytes(migrated_file())
-        return f"sqlite:///{file}"
+        yield f"sqlite:///{file}"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.migrated_database()
+    url = server.migrated_database()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """An open database of each kind."""
-    engine = open_database(database_url)
+    engine = connect_database(database_url)
     yield engine
     engine.dispose()
 

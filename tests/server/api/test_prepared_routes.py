@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from harness.server.api_rig import BASE, TENANT, ApiRig, bearer
-from headmix_server.api.app import create_app, prepare_routes
+from headmix_server.api.app import _routes, create_app, prepare_routes
 from tests.support.clocks.work import counted
 
 REQUESTS = {
@@ -18,6 +18,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("path", REQUESTS)
 async def test_the_first_request_of_a_route_is_no_more_work_than_the_second(rig: ApiRig, path: str) -> None:
+    _routes.cache_clear()  # as in a new process
     app = create_app(rig.state)
     prepare_routes(app)
     method, body = REQUESTS[path]
@@ -31,3 +32,10 @@ async def test_the_first_request_of_a_route_is_no_more_work_than_the_second(rig:
             works.append(work.instructions)
     first, second = works
     assert 0 < first < 2 * second
+
+
+def test_a_second_application_builds_no_route_again(rig: ApiRig) -> None:
+    prepare_routes(create_app(rig.state))
+    with counted("/pydantic/") as work:
+        prepare_routes(create_app(rig.state))
+    assert work.instructions == 0
