@@ -19,7 +19,7 @@ ROOM = 4 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have temporary files in memory, if there is room and no TMPDIR: tests write them durably, which disks are slow at.
+    """Have temporary files in memory, if there is room and no TMPDIR: tests write durably, which disks are slow at.
 
     The programs and workers that tests start inherit the choice.
     """

@@ -73,7 +73,7 @@ def create_app(state: ApiState) -> FastAPI:
 
 @cache
 def _routes() -> Sequence[BaseRoute]:
-    """Return the routes, which are the same for every state: the framework takes some tenths of a second to build them."""
+    """Return the routes, the same for every state: the framework takes some tenths of a second to build them."""
     together = APIRouter()
     for module in _RESOURCES:
         together.include_router(module.router, responses=document_errors())
