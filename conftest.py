@@ -1,6 +1,11 @@
-"""Nothing holds up the run: temporary files are in memory, and waiting for a test's clean-up is bounded and shown."""
+"""Nothing holds up the run.
+
+Temporary files are in memory, the garbage collector leaves the tests themselves alone, and waiting for a test's
+clean-up is bounded, and where it waits is shown.
+"""
 
 import faulthandler
+import gc
 import os
 import shutil
 import tempfile
@@ -34,6 +39,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if isinstance(seed, int):
         order = f"random order; repeat it with --randomly-seed={seed}, switch it off with -p no:randomly"
         terminalreporter.write_line(order)
+
+
+def pytest_collection_finish() -> None:
+    """Take all tests and what they imported out of the garbage collector's sight.
+
+    They are a million objects that stay until the end; each full collection, such as transformers' after every
+    training, would visit them again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
