@@ -50,7 +50,7 @@ PRINTED = {
     "docs/tutorials/teams.md": ["refused, as it should be\n", "key.create"],
     "docs/how-to/roll-out.md": ['version="', "support@1"],
     "docs/how-to/install.md": ["native kernels, compiled "],
-    "docs/how-to/monitor.md": ['"ready"', "headmix_adapter_resident{"],
+    "docs/how-to/monitor.md": ['"ready"', 'headmix_requests_total{adapter="spam"'],
 }
 """Some of the output that pages show: a page whose commands run but print something else is wrong too."""
 
