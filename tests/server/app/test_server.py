@@ -226,7 +226,7 @@ def test_a_terminal_that_is_closed_ends_the_server_but_not_what_it_is_answering(
             lines = answer.iter_lines()
             assert next(lines).startswith("data: {")
             terminal.close()
-            while httpx2.get(f"{url}/readyz", timeout=10).json()["status"] != "draining":
+            while httpx2.get(f"{url}/readyz", timeout=10, verify=False).json()["status"] != "draining":
                 assert terminal.process.poll() is None
             assert [line for line in lines if line][-1] == "data: [DONE]"
         assert terminal.process.wait(60) == 0
