@@ -45,7 +45,7 @@ class PostgresServer:
         return self._url.replace("/postgres?", f"/{name}?")
 
     def drop(self, url: str) -> None:
-        """Drop a database, whoever is connected to it: each takes some 8 MB, and a session has hundreds."""
+        """Drop a database and every connection to it: each takes some 8 MB, and a session has hundreds."""
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {_name(url)} WITH (FORCE)")
 
