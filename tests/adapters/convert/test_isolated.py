@@ -88,13 +88,13 @@ async def test_it_runs_at_low_priority_within_its_limits(tmp_path: Path, child: 
     child(
         "import resource as r; out.write_text(repr((os.nice(0), r.getrlimit(r.RLIMIT_CPU)[0], "
         "r.getrlimit(r.RLIMIT_DATA)[0], r.getrlimit(r.RLIMIT_FSIZE)[0], r.getrlimit(r.RLIMIT_CORE)[0], "
-        "os.getsid(0) == os.getpid())))"
+        "os.getpgrp() == os.getpid(), os.getsid(0))))"
     )
     (tmp_path / "model.safetensors").write_bytes(b"12345")
     asked = request(tmp_path, msgspec.structs.replace(LIMITS, niceness=3))
     await convert_isolated(asked)
     nice = min(19, os.nice(0) + 3)
-    assert read(asked.out) == repr((nice, 60, (4096 << 20) + 5, 1 << 20, 0, True))
+    assert read(asked.out) == repr((nice, 60, (4096 << 20) + 5, 1 << 20, 0, True, os.getsid(0)))
 
 
 async def test_computing_longer_than_it_may_is_a_refusal(tmp_path: Path, child: Child) -> None:
