@@ -39,7 +39,7 @@ async def ask_process(command: Sequence[str], request: bytes, *, seconds: float)
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=os.setpgrp,
+        preexec_fn=os.setpgrp,  # uvloop has no `process_group`
     )
     try:
         async with asyncio.timeout(seconds):

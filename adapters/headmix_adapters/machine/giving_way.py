@@ -20,6 +20,8 @@ SHORT_SECONDS = 0.05
 """Processor time after which work is long."""
 
 LOWEST_PRIORITY = 19
+"""The largest niceness value."""
+
 _TICK_SECONDS = 0.02
 
 

@@ -36,7 +36,11 @@ class EngineProcess:
             OSError: the program cannot be started.
         """
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=STDERR, stderr=STDERR, preexec_fn=os.setpgrp
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=STDERR,
+            stderr=STDERR,
+            preexec_fn=os.setpgrp,  # uvloop has no `process_group`
         )
         if process.stdin is not None:
             # If the process is already dead, `wait` will notice it.

@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from headmix_adapters.artifact.digest import digest_file
 from headmix_adapters.artifact.durable import write_durably
+from headmix_adapters.train.checkpoints.folder_lock import folder_locked
 from headmix_adapters.train.errors import TargetError, TrainError
 from headmix_adapters.train.scoring.evaluate import Evaluation
 
 _RECORD_FILE = "run.json"
-_LOCK_FILE = "lock"
 _STATE_FILE = "trainer_state.json"
 _HISTORY_FILE = "history.jsonl"
 _CHECKPOINT = "checkpoint-"
@@ -105,20 +104,12 @@ class RunFolder:
         Raises:
             TargetError: another process already does, or nothing can be written there.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK_FILE, blocking=False)
-            lock.acquire()
-        except Timeout as error:
-            raise TargetError(f"another run is writing to {self.path}") from error
-        except OSError as error:
-            raise TargetError(f"{self.path}: nothing can be written there: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            if self.last_checkpoint() is None:  # a run that ended before its first checkpoint leaves nothing behind
-                self.remove()
-            lock.release()
+        with folder_locked(self.path, "run"):
+            try:
+                yield
+            finally:
+                if self.last_checkpoint() is None:  # a run without a checkpoint leaves nothing behind
+                    self.remove()
 
     def start(self, record: RunRecord) -> None:
         """Record the run's identity, before its first checkpoint."""

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from headmix_adapters.artifact.durable import write_durably
+from headmix_adapters.train.checkpoints.folder_lock import folder_locked
 from headmix_adapters.train.checkpoints.run_folder import RunRecord
 from headmix_adapters.train.errors import TargetError, TrainError
 from headmix_adapters.train.scoring.evaluate import Evaluation
 from headmix_adapters.train.sweep.grid import Candidate
 
-_RECORD_FILE, _LOCK_FILE = "sweep.json", "lock"
+_RECORD_FILE = "sweep.json"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -69,20 +69,12 @@ class SweepFolder:
         Raises:
             TargetError: another sweep is in it, or nothing can be written there.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK_FILE, blocking=False)
-            lock.acquire()
-        except Timeout as error:
-            raise TargetError(f"another sweep is writing to {self.path}") from error
-        except OSError as error:
-            raise TargetError(f"{self.path}: nothing can be written there: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            if not self.begun:
-                self.remove()
-            lock.release()
+        with folder_locked(self.path, "sweep"):
+            try:
+                yield
+            finally:
+                if not self.begun:
+                    self.remove()
 
     def start(self, record: RunRecord) -> None:
         """Record what the sweep is of, and the base's scores, which all its runs share."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from headmix_adapters.machine.giving_way import LOWEST_PRIORITY
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef
@@ -23,9 +24,6 @@ T = TypeVar("T")
 
 NICENESS = 10
 """By how much the niceness of loader threads exceeds the others': loading must not delay tokens of running requests."""
-
-LEAST_PRIORITY = 19
-"""The largest niceness value."""
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a load in progress."""
@@ -166,6 +164,6 @@ def stand_back() -> None:
         return
     try:
         own = threading.get_native_id()  # initially the niceness of the process, which may have been raised
-        os.setpriority(os.PRIO_PROCESS, own, min(LEAST_PRIORITY, os.getpriority(os.PRIO_PROCESS, own) + NICENESS))
+        os.setpriority(os.PRIO_PROCESS, own, min(LOWEST_PRIORITY, os.getpriority(os.PRIO_PROCESS, own) + NICENESS))
     except OSError as error:  # a sandbox may forbid it
         get_logger("loader").warning("loads compete with running requests as equals", reason=str(error))

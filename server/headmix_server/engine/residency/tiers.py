@@ -124,19 +124,21 @@ class AdapterTiers:
         for ref in refs:
             if self.slots.holds(ref.digest) or self._in_host(ref.digest) or not self._may_be_loaded(ref):
                 continue
-            if not self._ahead.may_start_first(ref):
-                self._drop_in_the_way_of(ref, needed)
-            if self._ahead.may_start_first(ref):
+            if self._ahead.may_start_first(ref) or self._make_room_ahead(ref, needed):
                 self._begin_load(ref, tenant)
 
-    def _drop_in_the_way_of(self, ref: AdapterRef, needed: Collection[str]) -> None:
-        """Drop arrivals, those wanted last first, until an adapter can be loaded; none if that would not be enough."""
+    def _make_room_ahead(self, ref: AdapterRef, needed: Collection[str]) -> bool:
+        """Drop arrivals, those wanted last first, until an adapter may be loaded; return whether it may.
+
+        None is dropped if all of them would not be enough.
+        """
         wanted = self._wanted()
         arrivals = self._ahead.in_the_way_of(ref, needed)
         for digest in sorted(arrivals, key=lambda digest: wanted.get(digest, inf), reverse=True):
             self._drop_arrival(digest)
             if self._ahead.may_start_first(ref):
-                return
+                return True
+        return False
 
     def _start_load(self, ref: AdapterRef, tenant: str) -> None:
         if self._may_be_loaded(ref) and self._ahead.may_start(ref, tenant):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from headmix_adapters.machine.giving_way import LOWEST_PRIORITY
+
 MIB = 1 << 20
 EXIT_ORPHANED = 4
 _PR_SET_PDEATHSIG = 1
@@ -33,7 +35,6 @@ class TrainerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LIMITS = msgspec.json.Decoder(TrainerLimits)
-_LOWEST = 19
 
 
 def main(arguments: list[str]) -> None:
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
 def apply_limits(limits: TrainerLimits) -> None:
     """Limit this process and what it will start."""
     if limits.yields:
-        os.nice(_LOWEST)
+        os.nice(LOWEST_PRIORITY)
         if hasattr(os, "SCHED_IDLE"):
             with contextlib.suppress(OSError):
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
