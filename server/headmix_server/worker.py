@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 import threading
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_server.core.adapter_memory import MIB, AdapterMemory, adapter_memory
-from headmix_server.core.grammar import GrammarCompiler
+from headmix_server.core.grammar import GrammarError
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
@@ -29,9 +30,12 @@ from headmix_server.engine.loop import Engine
 from headmix_server.engine.server import EngineServer, refuse
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headmix_server.device.adapters.slot_storage import SlotStorage
     from headmix_server.device.placement import Placement
     from headmix_server.models.config import ModelConfig
+    from headmix_server.text.grammars.compiler import TokenCompiler
 
 EXIT_START_FAILED = 3
 EXIT_BROKEN = 4
@@ -62,12 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
         base = resolve_base(settings.base)
         _check_fingerprint(base, given.fingerprint)
         log.info("loading the base", base=base.name)
-        runner, limits = build_runner(settings, base)
+        runner, limits = build_runner(settings, base, own_process=True)
     except (BaseError, StartError) as error:
         log.critical("engine cannot start", reason=str(error))
         refuse(given.endpoint, str(error))
         return EXIT_START_FAILED
-    engine = Engine(runner, limits, compiler=grammar_compiler(base, limits))
+    engine = Engine(runner, limits, compiler=_prepared(grammar_compiler(base, limits)))
     keep_for_good()
     ready = EngineReady(
         pid=os.getpid(),
@@ -109,8 +113,10 @@ def _exit_with_parent() -> None:
     os._exit(EXIT_ORPHANED)
 
 
-def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineConfig]:
+def build_runner(settings: Settings, base: ResolvedBase, *, own_process: bool = False) -> tuple[Runner, EngineConfig]:
     """Build the runner chosen by the settings, and the limits that follow from it.
+
+    In a process of its own, the threads of steps stay on their cores; the thread that runs them must start no others.
 
     Raises:
         StartError: the base is not supported, or the cache is too small for it.
@@ -121,10 +127,10 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
         return runner, _limits(settings, memory, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS)
     from headmix_server.device.threads import on_passing_thread
 
-    return on_passing_thread(lambda: _build_torch_runner(settings, base))
+    return on_passing_thread(lambda: _build_torch_runner(settings, base, own_process=own_process))
 
 
-def grammar_compiler(base: ResolvedBase, limits: EngineConfig) -> GrammarCompiler | None:
+def grammar_compiler(base: ResolvedBase, limits: EngineConfig) -> "TokenCompiler | None":
     """Return what compiles grammars for the base, None for one that reads whole texts and generates nothing."""
     if limits.whole_prompts:
         return None
@@ -134,7 +140,19 @@ def grammar_compiler(base: ResolvedBase, limits: EngineConfig) -> GrammarCompile
     return TokenCompiler(lambda: load_tokenizer(base.folder), base.shape.vocab_size, limits.eos_ids)
 
 
-def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineConfig]:
+def _prepared(compiler: "TokenCompiler | None") -> "TokenCompiler | None":
+    """Have the base's vocabulary read now: later it would hold the interpreter, and every step with it."""
+    if compiler is not None:
+        started = perf_counter()
+        try:
+            compiler.prepare()
+        except GrammarError as error:
+            get_logger("worker").warning("no form of an answer can be enforced", reason=str(error))
+        get_logger("worker").info("vocabulary for grammars", seconds=round(perf_counter() - started, 2))
+    return compiler
+
+
+def _build_torch_runner(settings: Settings, base: ResolvedBase, *, own_process: bool) -> tuple[Runner, EngineConfig]:
     from headmix_server.device.adapters.choose_storage import NoKernelsError
     from headmix_server.device.cuda.fixed_storage import FixedStorage
     from headmix_server.device.kv_memory import KVMemory
@@ -156,6 +174,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     except (UnsupportedModelError, PlacementError, NoKernelsError) as error:
         raise StartError(str(error)) from error
     _check_shape(base, model.config)
+    places = _choose_places(placement) if own_process else None
     longest = model.config.max_positions
     if settings.max_model_len > longest:
         name = called("max_model_len")
@@ -164,7 +183,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     if not model.generates:
         # No keys are cached, but every running text still counts blocks in the engine: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
-        runner = TorchRunner(model, base.shape, None, storage, placement)
+        runner = TorchRunner(model, base.shape, None, storage, placement, places=places)
         return runner, _limits(settings, adapters, longest, blocks, whole_prompts=True)
     blocks = _cache_blocks(settings, model.config, placement)
     scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for padding rows of captured steps
@@ -182,7 +201,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         attention = attention_backend(library)
         decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size))
         warm_up(model, memory, storage, decode, attention, settings.max_running)
-    runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
+    runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention, places)
     return runner, _limits(settings, adapters, longest, blocks, model.config.eos_ids, captured=decode is not None)
 
 
@@ -199,6 +218,21 @@ def _choose_threads(wanted: int) -> None:
     log.info("threads", threads=threads, asked_for=bool(wanted), affinity=budget.affinity, cpu_quota=budget.quota)
     if threads > budget.cores:
         log.warning("more threads than cores this process may use: each step waits for the slowest", cores=budget.cores)
+
+
+def _choose_places(placement: "Placement") -> "Tensor | None":
+    """Return the cores on which the threads of steps stay; None leaves them to the system."""
+    if placement.on_cuda:
+        return None
+    import torch
+
+    from headmix_adapters.machine.cores import choose_cores
+    from headmix_server.device.threads import as_places
+
+    cores = choose_cores(torch.get_num_threads(), read_cpu_budget())
+    places = as_places(cores)
+    get_logger("worker").info("cores of the threads", stay_on=None if places is None else cores)
+    return places
 
 
 def _adapter_memory(settings: Settings, placement: "Placement") -> AdapterMemory:

@@ -32,7 +32,7 @@ from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.outputs import ReadOut
 from headmix_server.device.placed import Placed
 from headmix_server.device.placement import Placement
-from headmix_server.device.threads import compute_with, computing_alone
+from headmix_server.device.threads import compute_with, computing_alone, stay_on_cores
 from headmix_server.kernels.adapters.slot_span import SlotSpan, SlotUse
 from headmix_server.kernels.attention.backend import AttentionBackend, choose_attention
 from headmix_server.kernels.attention.step_layout import Span, StepLayout, lay_out, tabulate_blocks
@@ -49,7 +49,7 @@ class TorchRunner:
 
     `memory` is None for a base that reads whole texts and so caches no keys. Steps that only decode go to `decode`, if
     given. `attention` None selects the fastest available for the placement. Steps use as many cores as the thread that
-    creates the runner.
+    creates the runner; with `places` (`device.threads.as_places`), the thread that runs them and its team stay there.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class TorchRunner:
         placement: Placement,
         decode: StaticDecode | None = None,
         attention: AttentionBackend | None = None,
+        places: Tensor | None = None,
     ) -> None:
         self._model = model
         self._base = base
@@ -71,6 +72,7 @@ class TorchRunner:
         self._attention_backend = attention or choose_attention(placement.device, placement.dtype)
         self._read_out = ReadOut(model, _choose_sampling(model, placement.device))
         self._threads = torch.get_num_threads()
+        self._places = places
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
         """Read an artifact into host memory; see `device.adapters.adapter_files.load_adapter`."""
@@ -110,6 +112,8 @@ class TorchRunner:
     def run(self, batch: Batch) -> list[RowResult]:
         """Compute one step."""
         compute_with(self._threads)
+        if self._places is not None:
+            stay_on_cores(self._places)
         placed, results = self._place(batch)
         if placed:
             hidden = self._forward(placed)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -7,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from headmix_server.device.threads import compute_with, computing_alone, on_passing_thread
+from headmix_server.device.threads import as_places, compute_with, computing_alone, on_passing_thread, stay_on_cores
+from headmix_server.kernels.native.loading import load_native
 
 COUNTING = """
 import json, threading, time
@@ -97,3 +99,60 @@ def test_a_thread_computes_with_the_number_it_was_told_whatever_others_set() -> 
     thread.join()
     assert seen == [3]
     assert torch.get_num_threads() == 2
+
+
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+NATIVE = sys.platform == "linux" and load_native()
+STAYING = """
+import json, os, threading
+import torch
+from headmix_server.device.threads import as_places, stay_on_cores
+
+places, found = as_places([[cpu] for cpu in sorted(os.sched_getaffinity(0))][:2]), {}
+
+def bound():
+    masks = {int(tid): os.sched_getaffinity(int(tid)) for tid in os.listdir("/proc/self/task")}
+    return {tid: next(iter(mask)) for tid, mask in masks.items() if len(mask) == 1}
+
+def work():
+    torch.set_num_threads(2)
+    stay_on_cores(places)
+    found["first"] = bound()
+    for tid, other in zip(found["first"], reversed(found["first"].values())):
+        os.sched_setaffinity(tid, {other})  # as a thread that another one of the team has started
+    found["staying"] = stay_on_cores(places)
+    found["then"] = bound()
+
+main = threading.Thread(target=work)
+main.start()
+main.join()
+print(json.dumps([found["first"], found["staying"], found["then"], sorted(os.sched_getaffinity(0))]))
+"""
+
+
+@pytest.mark.skipif(not NATIVE or CPUS < 2, reason="threads stay on cores on Linux, by the native library")
+def test_each_thread_of_a_team_stays_on_its_core_and_comes_back_to_it() -> None:
+    done = subprocess.run([sys.executable, "-c", STAYING], capture_output=True, text=True, check=True, timeout=100)
+    first, staying, then, main = json.loads(done.stdout.splitlines()[-1])
+    assert staying == 2
+    assert sorted(first.values()) == sorted(os.sched_getaffinity(0))[:2]
+    assert then == first
+    assert main == sorted(os.sched_getaffinity(0))  # the thread that started it all moves freely
+
+
+@pytest.mark.skipif(not NATIVE, reason="threads stay on cores on Linux, by the native library")
+def test_places_of_unequal_sizes_are_one_table_and_those_that_do_not_exist_hold_nothing() -> None:
+    places = as_places([[0, 8], [1]])
+    assert places is not None
+    assert places.tolist() == [[0, 8], [1, -1]]
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(stay_on_cores(torch.tensor([[1 << 20]]))))
+    thread.start()
+    thread.join()
+    assert seen == [0]
+    with pytest.raises(RuntimeError, match="int64"):
+        stay_on_cores(torch.zeros(2, 2))
+
+
+def test_without_cores_there_are_no_places() -> None:
+    assert as_places(None) is None
