@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headmix_adapters.machine.giving_way import LOWEST_PRIORITY, SHORT_SECONDS, give_way_when_long, stand_back
+from headmix_adapters.machine.giving_way import LONG_NICENESS, SHORT_SECONDS, give_way_when_long, stand_back
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a priority per thread is Linux'")
 PATIENCE_SECONDS = 60.0
@@ -18,22 +18,22 @@ def niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def compute_until_lowest() -> float:
-    """Compute until this thread has the lowest priority; return the processor time that took."""
+def compute_until_low() -> float:
+    """Compute until this thread has the low priority; return the processor time that took."""
     began = time.monotonic()
-    while niceness() < LOWEST_PRIORITY:
+    while niceness() < LONG_NICENESS:
         assert time.monotonic() - began < PATIENCE_SECONDS
     return time.thread_time()
 
 
-def test_long_work_gets_the_lowest_priority_while_it_runs_and_the_caller_keeps_its_own() -> None:
+def test_long_work_gets_a_low_priority_while_it_runs_and_the_caller_keeps_its_own() -> None:
     before = niceness()
-    assert give_way_when_long(compute_until_lowest) >= SHORT_SECONDS
+    assert give_way_when_long(compute_until_low) >= SHORT_SECONDS
     assert niceness() == before
 
 
 def test_short_work_keeps_the_priority_also_after_long_work() -> None:
-    give_way_when_long(compute_until_lowest)
+    give_way_when_long(compute_until_low)
     assert give_way_when_long(niceness) == niceness()
 
 
@@ -43,6 +43,20 @@ def test_work_that_waits_is_not_long() -> None:
         return niceness()
 
     assert give_way_when_long(wait) == niceness()
+
+
+def test_work_is_long_only_after_the_time_that_it_is_given() -> None:
+    assert give_way_when_long(compute_until_low, after=3 * SHORT_SECONDS) >= 3 * SHORT_SECONDS
+
+
+def test_a_thread_of_still_lower_priority_keeps_it() -> None:
+    def lower() -> int:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LONG_NICENESS + 3)
+        stand_back(threading.current_thread())
+        return niceness()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lower).result() == LONG_NICENESS + 3
 
 
 def test_what_the_work_raises_is_raised() -> None:

@@ -10,7 +10,7 @@ from harness.bases.base_folder import write_base_folder
 from harness.bases.tool_templates import HERMES
 from harness.server.api_rig import BASE, OTHER_TENANT, ApiRig, api_rig
 from headmix_server.core.messages import Generate
-from headmix_server.text.workers.worker import TooMuchWorkError
+from headmix_server.text.workers.apart import TooMuchWorkError
 
 OWN = "{{ bos_token or '' }}{% for m in messages %}({{ m.role }}) {{ m.content }} {% endfor %}"
 USER = {"role": "user", "content": "Hello"}

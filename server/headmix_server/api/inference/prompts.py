@@ -28,6 +28,7 @@ from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.truncation import NothingLeftError, Truncation
 from headmix_server.text.vocabulary.extended import AddedTokensError
+from headmix_server.text.workers.apart import TooMuchWorkError
 from headmix_server.text.workers.jobs import (
     DecodeTokens,
     EncodeConversation,
@@ -36,7 +37,6 @@ from headmix_server.text.workers.jobs import (
     ReadTemplate,
     TextTooLongError,
 )
-from headmix_server.text.workers.worker import TooMuchWorkError
 from headmix_server.text.workers.worker_pool import WorkerPool
 
 INLINE_CHARACTERS = 2_000

@@ -24,8 +24,8 @@ from headmix_server.services import conversion
 from headmix_server.tenancy.keys.principal import Principal
 from headmix_server.text.adapter_template import COMPILE_SECONDS, AdapterTemplate
 from headmix_server.text.vocabulary.extended import AddedTokensError
+from headmix_server.text.workers.apart import TooMuchWorkError
 from headmix_server.text.workers.jobs import CompileTemplate
-from headmix_server.text.workers.worker import TooMuchWorkError
 
 _FORM = FormFields(frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS, content="the adapter")
 _COPY_BYTES = MIB

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from headmix_server.core.grammar import GrammarError
 from headmix_server.text.grammars.limits import TRIAL_SECONDS
 from headmix_server.text.grammars.wanted import Wanted
+from headmix_server.text.workers.apart import TooMuchWorkError
 from headmix_server.text.workers.jobs import WriteGrammar
-from headmix_server.text.workers.worker import TooMuchWorkError
 from headmix_server.text.workers.worker_pool import WorkerPool
 
 KEPT_CHARACTERS = 4 * 2**20

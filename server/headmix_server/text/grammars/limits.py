@@ -10,8 +10,8 @@ MAX_TOOL_CHARACTERS = 262_144
 
 MAX_CHOICES = 10_000
 
-TRIAL_SECONDS = 1.0
-"""Processor time that trying a grammar out may take, before its worker is ended: the library cannot be interrupted."""
+TRIAL_SECONDS = 0.2
+"""Processor time that writing a grammar and trying it out may take: the library cannot be interrupted."""
 
 STEP_SECONDS = 0.03
 """Processor time that finding the tokens of one step may take in the trial."""

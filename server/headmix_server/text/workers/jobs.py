@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, template_fault
 from headmix_server.text.adapter_template import COMPILE_SECONDS, RENDER_SECONDS, AdapterTemplate, TemplateFacts
@@ -19,12 +20,22 @@ from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.worker import bounded_work
 
 
+class _OnBase:
+    """What needs the base's tokenizer."""
+
+    __slots__ = ()
+
+    def prepare(self, encoders: Encoders) -> None:
+        """See `worker.PreparedJob`."""
+        encoders.get(None, "")
+
+
 class TextTooLongError(Exception):
     """A text certainly has more tokens than allowed, though they were not counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class EncodeTexts:
+class EncodeTexts(_OnBase):
     """Texts to ids, as `Encoder.encode_prompt`, up to the first with more than `room`, for which all are refused.
 
     With `truncation`, every text is cut to its length instead.
@@ -56,7 +67,7 @@ class EncodeTexts:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodePairs:
+class EncodePairs(_OnBase):
     """Pairs of texts to ids, as `Encoder.encode_pair`, up to the first with more than `room`, as `EncodeTexts`."""
 
     tenant: str
@@ -82,7 +93,7 @@ class EncodePairs:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeTokens:
+class DecodeTokens(_OnBase):
     """Token ids to their text, special tokens included."""
 
     tenant: str
@@ -95,7 +106,7 @@ class DecodeTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodeConversation:
+class EncodeConversation(_OnBase):
     """A conversation to ids, as `Encoder.prepare` and `Prepared.encode`; `room` is the most tokens it may have.
 
     With `template`, an adapter's own, it is rendered within `RENDER_SECONDS`.
@@ -140,22 +151,23 @@ class CompileTemplate:
 
     template: AdapterTemplate
 
+    processor_seconds: ClassVar[float] = COMPILE_SECONDS
+
     def run(self, encoders: Encoders) -> str | None:
         """Return the reason; `encoders` are those of the worker."""
-        with bounded_work(COMPILE_SECONDS):
-            return template_fault(self.template.source)
+        return template_fault(self.template.source)
 
 
 @dataclass(frozen=True, slots=True)
-class ReadTemplate:
-    """What an adapter's chat template reads, found within `RENDER_SECONDS`."""
+class ReadTemplate(_OnBase):
+    """What an adapter's chat template reads."""
 
     template: AdapterTemplate
+    processor_seconds: ClassVar[float] = RENDER_SECONDS
 
     def run(self, encoders: Encoders) -> TemplateFacts:
         """Return what it reads: nothing, if it cannot be compiled."""
-        encoders.get(None, "")  # reads the base, outside the bound
-        with bounded_work(RENDER_SECONDS), suppress(ChatTemplateError):
+        with suppress(ChatTemplateError):
             template = encoders.template(self.template)
             if template is not None:
                 return TemplateFacts(template.takes_tools, template.variables, template.fixed)
@@ -167,6 +179,11 @@ class WriteGrammar:
     """What a client wants of an answer's form to a grammar, written and tried out."""
 
     wanted: Wanted
+    processor_seconds: ClassVar[float] = TRIAL_SECONDS
+
+    def prepare(self, encoders: Encoders) -> None:
+        """Read the base's vocabulary, which takes seconds for a large one."""
+        encoders.grammars.prepare()
 
     def run(self, encoders: Encoders) -> str:
         """Return the grammar.
@@ -174,9 +191,6 @@ class WriteGrammar:
         Raises:
             GrammarError: it is faulty, or too much to enforce.
         """
-        compiler = encoders.grammars
-        compiler.prepare()  # outside the bound: it is the base's work, not this grammar's
-        with bounded_work(TRIAL_SECONDS):
-            grammar = write_grammar(self.wanted)
-            try_grammar(compiler, grammar)
+        grammar = write_grammar(self.wanted)
+        try_grammar(encoders.grammars, grammar)
         return grammar

@@ -5,41 +5,36 @@ pickle. Only the parent writes here, so it is safe to unpickle. A job that needs
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import pickle
 import resource
 import signal
-import struct
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol, runtime_checkable
 
-from headmix_adapters.machine.giving_way import give_way_when_long
+from headmix_adapters.machine.giving_way import SHORT_SECONDS, give_way_when_long
+from headmix_server.text.workers.apart import WORK_SIGNAL, end_with, run_apart
 from headmix_server.text.workers.encoders import Encoders
+from headmix_server.text.workers.frames import read_frame, write_frame
 
-LENGTH = struct.Struct(">Q")
 NICENESS = 5
 """The engine computes for all clients, so it takes precedence over a client's text. Long work gives way more."""
 
+BOUNDED_SHORT_SECONDS = 0.25
+"""When bounded work gives way: it cannot take much more, and a client should learn soon that it is refused."""
+
 DONE, FAILED, OUT_OF_MEMORY = "done", "failed", "out of memory"
-WORK_SIGNAL = signal.SIGPROF
-"""What ends a worker whose job takes too much processor time."""
-_PR_SET_PDEATHSIG = 1
-
-
-class TooMuchWorkError(Exception):
-    """A job took more processor time than it may; its process has ended."""
 
 
 @contextlib.contextmanager
 def bounded_work(seconds: float) -> Iterator[None]:
     """End this process, a worker, once what runs in here has taken so much processor time.
 
-    For libraries that cannot be interrupted. A busy machine does not make it end earlier.
+    For what needs the worker's caches, and so cannot run `apart`.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
@@ -55,9 +50,24 @@ class Job(Protocol):
         """Return the result; errors are raised again in the parent."""
 
 
+@runtime_checkable
+class PreparedJob(Job, Protocol):
+    """A job that needs what a worker reads of the base."""
+
+    def prepare(self, encoders: Encoders) -> None:
+        """Read it. That is not the client's work: it neither gives way nor counts."""
+
+
+@runtime_checkable
+class BoundedJob(Job, Protocol):
+    """A job that runs apart, in a process that may take so many seconds of processor time."""
+
+    processor_seconds: float
+
+
 def main(folder: str, parent: str, memory: str) -> None:
     """Serve jobs on the base in `folder`; `memory` limits the bytes they may take."""
-    _end_with(int(parent))
+    end_with(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # up to the parent
     signal.signal(WORK_SIGNAL, signal.SIG_DFL)
     with contextlib.suppress(OSError):
@@ -76,32 +86,28 @@ def main(folder: str, parent: str, memory: str) -> None:
             sys.exit(1)  # the state of this process is not reliable any more
 
 
-def read_frame(stream: BinaryIO) -> bytes | None:
-    """Return the next frame, or None if the stream ends, even within a frame."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(head)
-    body = stream.read(length)
-    return body if len(body) == length else None
-
-
-def write_frame(stream: BinaryIO, body: bytes) -> None:
-    """Write a frame."""
-    stream.write(LENGTH.pack(len(body)))
-    stream.write(body)
-    stream.flush()
-
-
 def _run(frame: bytes, encoders: Encoders) -> tuple[str, bytes]:
     try:
         job: Job = pickle.loads(frame)  # noqa: S301 - the parent's own
-        result = give_way_when_long(lambda: job.run(encoders))
-        return DONE, pickle.dumps((DONE, result), pickle.HIGHEST_PROTOCOL)
+        if isinstance(job, PreparedJob):
+            job.prepare(encoders)
+        if isinstance(job, BoundedJob):
+            return DONE, run_apart(lambda: _result(job, encoders, BOUNDED_SHORT_SECONDS), job.processor_seconds)
+        return DONE, _result(job, encoders, SHORT_SECONDS)
     except MemoryError:
         return OUT_OF_MEMORY, pickle.dumps((OUT_OF_MEMORY, None))
     except Exception as error:  # noqa: BLE001 - any error is raised again in the parent
         return FAILED, _failure(error)
+
+
+def _result(job: Job, encoders: Encoders, after: float) -> bytes:
+    """Return what the parent gets, of a job that gives way after some seconds; only a lack of memory is raised."""
+    try:
+        return pickle.dumps((DONE, give_way_when_long(lambda: job.run(encoders), after=after)), pickle.HIGHEST_PROTOCOL)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - any error is raised again in the parent
+        return _failure(error)
 
 
 def _failure(error: Exception) -> bytes:
@@ -111,14 +117,6 @@ def _failure(error: Exception) -> bytes:
     except Exception:  # noqa: BLE001 - not every exception can be pickled
         return pickle.dumps((FAILED, RuntimeError(f"{type(error).__name__}: {error}")))
     return pickled
-
-
-def _end_with(parent: int) -> None:
-    """Have the system end this process when its parent ends, even during a job."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def _bound_memory(more: int) -> None:

@@ -11,17 +11,10 @@ from pathlib import Path
 
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.text.workers.worker import (
-    DONE,
-    OUT_OF_MEMORY,
-    WORK_SIGNAL,
-    Job,
-    TooMuchWorkError,
-    read_frame,
-    write_frame,
-)
+from headmix_server.text.workers.apart import TOO_MUCH_MEMORY, WORK_SIGNAL, TooMuchWorkError
+from headmix_server.text.workers.frames import read_frame, write_frame
+from headmix_server.text.workers.worker import DONE, OUT_OF_MEMORY, Job
 
-_TOO_MUCH_MEMORY = "Reading this text takes more memory than a request may use."
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 _KEPT_BEGINNINGS = ("PYTHON", "LD_", "LC_", "TOKENIZERS_", "COVERAGE_")
 MODULE = "headmix_server.text.workers.worker"
@@ -63,12 +56,12 @@ class WorkerProcess:
             if status == -WORK_SIGNAL:
                 raise TooMuchWorkError
             if status == -signal.SIGABRT:  # how the tokenizers library ends if it gets no memory
-                raise PayloadTooLarge(_TOO_MUCH_MEMORY)
+                raise PayloadTooLarge(TOO_MUCH_MEMORY)
             raise ServerOverloaded("The process that reads long texts ended while it read this one; try again.")
         kind, result = pickle.loads(reply)  # noqa: S301 - our own process's
         if kind == OUT_OF_MEMORY:
             self._reap()
-            raise PayloadTooLarge(_TOO_MUCH_MEMORY)
+            raise PayloadTooLarge(TOO_MUCH_MEMORY)
         if kind == DONE:
             return result
         raise result

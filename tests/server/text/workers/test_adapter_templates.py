@@ -10,9 +10,9 @@ from harness.bases.base_folder import write_base_folder
 from headmix_server.text.adapter_template import AdapterTemplate, TemplateFacts
 from headmix_server.text.capacity import Capacity
 from headmix_server.text.conversation import Conversation
+from headmix_server.text.workers.apart import TooMuchWorkError
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.jobs import CompileTemplate, EncodeConversation, ReadTemplate
-from headmix_server.text.workers.worker import TooMuchWorkError
 from headmix_server.text.workers.worker_process import WorkerProcess
 
 CAPACITY = Capacity(10, in_bytes=True)

@@ -15,7 +15,7 @@ import pytest
 
 from harness.bases.base_folder import write_base_folder
 from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
-from headmix_adapters.machine.giving_way import LOWEST_PRIORITY
+from headmix_adapters.machine.giving_way import LONG_NICENESS
 from headmix_adapters.text.chat_template import ChatTemplateError, TemplateOptions
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.text.capacity import Capacity
@@ -252,11 +252,11 @@ def test_it_ends_with_its_parent_though_that_was_killed_in_the_middle_of_a_job(f
 
 @dataclass(frozen=True)
 class Compute:
-    """A job that computes until its thread has the lowest priority, and returns whether that came to pass."""
+    """A job that computes until its thread has the priority of long work, and returns whether that came to pass."""
 
     def run(self, encoders: Encoders) -> bool:
         began = time.monotonic()
-        while os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < LOWEST_PRIORITY:
+        while os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < LONG_NICENESS:
             if time.monotonic() - began > 60:
                 return False
         return True
