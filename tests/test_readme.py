@@ -12,14 +12,15 @@ from headmix.cli import build_app
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "examples/README.md", "DECISIONS.md")]
 README = (ROOT / "README.md").read_text()
-SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
+SHELL = [line for block in BLOCKS for line in block.splitlines()]
 
 
 @pytest.mark.drift
 @pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("headmix ")])
 def test_each_command_exists_with_its_options(command: str) -> None:
     args = shlex.split(command)[1:]
-    names = args[:2] if args[0] == "adapters" else args[:1]
+    names = args[:2] if args[0] in ("adapters", "jobs") else args[:1]
     shown = CliRunner().invoke(build_app(), [*names, "--help"])
     assert shown.exit_code == 0
     assert all(option in shown.stdout for option in args if option.startswith("--"))

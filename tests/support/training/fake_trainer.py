@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 
 STEPS, EVERY, AT = 6, 2, 3
-RUN = Path("adapter.checkpoints")
 BODY = "the artifact after steps {}"
 
 
@@ -27,6 +26,7 @@ class Run:
         self.mode = mode
         self.events = Path(arguments[arguments.index("--events") + 1])
         self.artifact = Path(arguments[arguments.index("--output") + 1])
+        self.folder = self.artifact.with_name(f"{self.artifact.stem}.checkpoints")
         self.resumed = "--resume" in arguments
         self.stopped = False
         Path(arguments[0]).read_text()
@@ -48,7 +48,7 @@ class Run:
         about = {"name": "a", "task": "classification", "epochs": 1, "train_examples": 3, "valid_examples": 1}
         scores = {"score_name": "accuracy", "greater_is_better": True, "base": {"accuracy": 0.25}}
         self.say("started", **about, **scores, steps=STEPS, linear_classifier={"accuracy": 0.5})
-        done = last_checkpoint() if self.resumed else []
+        done = last_checkpoint(self.folder) if self.resumed else []
         for step in done:
             self.say_step(step)
         if self.resumed:
@@ -89,15 +89,15 @@ class Run:
         return status
 
     def checkpoint(self, done: list[int]) -> None:
-        folder = RUN / f"checkpoint-{done[-1]}"
+        folder = self.folder / f"checkpoint-{done[-1]}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trainer_state.json").write_text(json.dumps(done))
         self.say("checkpoint", step=done[-1], path=str(folder))
 
 
-def last_checkpoint() -> list[int]:
-    newest = max(int(path.name.removeprefix("checkpoint-")) for path in RUN.glob("checkpoint-*"))
-    found: list[int] = json.loads((RUN / f"checkpoint-{newest}" / "trainer_state.json").read_text())
+def last_checkpoint(folder: Path) -> list[int]:
+    newest = max(int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*"))
+    found: list[int] = json.loads((folder / f"checkpoint-{newest}" / "trainer_state.json").read_text())
     return found
 
 

@@ -16,6 +16,7 @@ from headmix_adapters.artifact.digest import digest_file
 from headmix_adapters.artifact.durable import write_durably
 from headmix_adapters.train.checkpoints.folder_lock import folder_locked
 from headmix_adapters.train.errors import TargetError, TrainError
+from headmix_adapters.train.history.history import run_folder_path
 from headmix_adapters.train.scoring.evaluate import Evaluation
 
 _RECORD_FILE = "run.json"
@@ -59,7 +60,7 @@ class RunFolder:
         if not artifact.name:
             raise TargetError(f"{artifact} is a folder; --output names the artifact's file")
         self.artifact = artifact
-        self.path = artifact.with_name(f"{artifact.stem}.checkpoints")
+        self.path = run_folder_path(artifact)
         self.history = self.path / _HISTORY_FILE
 
     def require_startable(self, *, resume: bool, force: bool) -> None:

@@ -54,6 +54,11 @@ def history_path(artifact: Path) -> Path:
     return artifact.with_name(f"{artifact.stem}.history.jsonl")
 
 
+def run_folder_path(artifact: Path) -> Path:
+    """Return the folder in which an artifact's run keeps what it needs to resume."""
+    return artifact.with_name(f"{artifact.stem}.checkpoints")
+
+
 def read_history(path: Path) -> History:
     """Read a history, for example to draw its curves.
 

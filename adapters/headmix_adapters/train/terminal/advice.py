@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from headmix_adapters.train.history.events import Scores
 from headmix_adapters.train.recipe.recipe import TrainingTable
-from headmix_adapters.train.scoring.evaluate import Scores
 
 _CLEAR = 0.02
 """The relative change beyond which a loss is called rising or falling."""
@@ -32,10 +32,15 @@ def advise(
         else:
             remark = _on_steps(losses, accuracies, table, steps, planned)
         said += [remark] if remark else []
-    if accuracies and held_out < _FEW_TEXTS:
-        # Two standard deviations of an accuracy of one half.
-        said.append(f"with {held_out} held-out texts, accuracies less than {held_out**-0.5:.2f} apart may be chance")
-    return tuple(said)
+    return (*said, *caution(curve[-1], held_out)) if curve else tuple(said)
+
+
+def caution(scores: Scores, held_out: int) -> tuple[str, ...]:
+    """Return what to keep in mind when scores on so many held-out texts are compared."""
+    if "accuracy" not in scores or held_out >= _FEW_TEXTS:
+        return ()
+    # Two standard deviations of an accuracy of one half.
+    return (f"with {held_out} held-out texts, accuracies less than {held_out**-0.5:.2f} apart may be chance",)
 
 
 def _on_epochs(losses: Sequence[float], accuracies: Sequence[float], table: TrainingTable, steps: int) -> str | None:

@@ -7,27 +7,24 @@ an old checkpoint only after a newer one is complete.
 import tarfile
 from pathlib import Path
 
-RUN_FOLDER = "adapter.checkpoints"
-"""The folder in which `headmix train --output adapter.safetensors` keeps what it needs to resume."""
-
 _CHECKPOINT = "checkpoint-"
 _LOCK = "lock"
 
 
-def pack(folder: Path, step: int, target: Path) -> bool:
-    """Write the run's folder, as it is after a step, into a file; return false if the run has removed parts of it."""
+def pack(run: Path, step: int, target: Path) -> bool:
+    """Write a run's folder, as it is after a step, into a file; return false if the run has removed parts of it."""
     try:
         with tarfile.open(target, "w") as tar:
-            for path in sorted((folder / RUN_FOLDER).iterdir()):
+            for path in sorted(run.iterdir()):
                 if path.name != _LOCK and not path.name.startswith(".") and _is_of(path, step):
-                    tar.add(path, path.relative_to(folder))
+                    tar.add(path, path.relative_to(run.parent))
             return any(name.endswith(f"{_CHECKPOINT}{step}") for name in tar.getnames())
     except FileNotFoundError:
         return False
 
 
 def unpack(source: Path, folder: Path) -> None:
-    """Recreate a run's folder.
+    """Recreate a run's folder in another one.
 
     Raises:
         tarfile.TarError: the file is not one that `pack` has written.

@@ -13,6 +13,7 @@ import msgspec
 
 from headmix_adapters.train.errors import TargetError
 from headmix_adapters.train.history.events import Diverged, Done, Failed
+from headmix_adapters.train.history.history import run_folder_path
 from headmix_server.core.errors import ArtifactDamaged, HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.files.files import Files
@@ -24,7 +25,7 @@ from headmix_server.jobs.job import Checkpoint, NewEvent
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.training.control import Control
 from headmix_server.training.job.archive import pack
-from headmix_server.training.job.folder import EVENTS, prepare, private_folder
+from headmix_server.training.job.folder import EVENTS, artifact_of, prepare, private_folder
 from headmix_server.training.job.follow import Follower, recorded
 from headmix_server.training.job.keeper import ClaimKeeper, last_renewal
 from headmix_server.training.job.results import store_results
@@ -202,7 +203,7 @@ class Attempt:
         if step is None or step == self._stored_step:
             return
         state = folder / _STATE
-        if not pack(folder, step, state):
+        if not pack(run_folder_path(artifact_of(folder, self._request)), step, state):
             return  # a newer one has replaced it, and is reported next
         digest, progress = self._shop.files.put_bytes(state), self._follower.progress
         metrics = _Metrics(self._threads, progress.train_loss, progress.valid_loss)
@@ -243,7 +244,8 @@ class Attempt:
     def _hand_over(self, folder: Path, done: Done) -> str:
         """Store the results and let the server publish them; the files of a job that has ended are not kept for it."""
         tokens = self._follower.progress.trained_tokens
-        trained = store_results(folder, self._shop.files, done, self._follower.started, tokens)
+        artifact = artifact_of(folder, self._request)
+        trained = store_results(artifact, self._shop.files, done, self._follower.started, tokens)
         digests = [trained.artifact.digest, *(file.digest for file in trained.files)]
         return self._shop.claims.end(
             self._claim,

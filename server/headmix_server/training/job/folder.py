@@ -17,7 +17,6 @@ from headmix_server.fine_tuning.request import FineTuning
 from headmix_server.jobs.job import Checkpoint
 from headmix_server.training.job.archive import unpack
 
-ARTIFACT = "adapter.safetensors"
 EVENTS = "events.jsonl"
 _BASE = "base"
 _STATE = "state.tar"
@@ -63,13 +62,18 @@ def prepare(folder: Path, request: FineTuning, checkpoint: Checkpoint | None, fi
     if request.validation is not None and request.validation_name is not None:
         files.fetch(request.validation.digest, folder / request.validation_name)
     recipe = recipe_of(request, folder, base=_linked(folder, base))
-    arguments = [recipe.name, "--output", ARTIFACT, "--events", EVENTS]
+    arguments = [recipe.name, "--output", artifact_of(folder, request).name, "--events", EVENTS]
     if checkpoint is None or checkpoint.digest is None:
         return arguments
     files.fetch(checkpoint.digest, folder / _STATE)
     unpack(folder / _STATE, folder)
     (folder / _STATE).unlink()
     return [*arguments, "--resume"]
+
+
+def artifact_of(folder: Path, request: FineTuning) -> Path:
+    """Return where the trainer writes the artifact; its pictures have the file's name as their title."""
+    return folder / f"{request.name}.safetensors"
 
 
 def _linked(folder: Path, base: str) -> str:

@@ -1,37 +1,37 @@
 """What a finished training leaves: the artifact and the files that show how it went, put among the stored files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from headmix_adapters.train.history.events import Done, Scored, Started
 from headmix_adapters.train.history.history import History, history_path, read_history
+from headmix_adapters.train.terminal.advice import caution
 from headmix_server.files.files import Files
 from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
 from headmix_server.fine_tuning.step_metrics import FILENAME, step_metrics_csv
-from headmix_server.training.job.folder import ARTIFACT
 
 _PICTURES = ".svg"
 
 
-def store_results(folder: Path, files: Files, done: Done, started: Started | None, tokens: int) -> Trained:
-    """Store everything by digest; the server makes it the tenant's.
+def store_results(artifact: Path, files: Files, done: Done, started: Started | None, tokens: int) -> Trained:
+    """Store an artifact and what lies next to it by digest; the server makes it the tenant's.
 
     Raises:
         HeadmixServerError: the store cannot be reached, or is full.
     """
-    artifact = folder / ARTIFACT
+    folder = artifact.parent
     history = history_path(artifact)
     found = [_picture(path, artifact, files) for path in sorted(folder.glob(f"{artifact.stem}*{_PICTURES}"))]
     if history.exists():
         table = folder / FILENAME
         table.write_text(step_metrics_csv(_lines(read_history(history))), encoding="utf-8")
         found.insert(0, _stored(table, FILENAME, files))
-    below = ("The adapter scores below its base on the held-out data.",) if done.below_base else ()
     return Trained(
         artifact=StoredBytes(digest=files.put_bytes(artifact), size_bytes=artifact.stat().st_size),
         files=tuple(found),
         trained_tokens=tokens,
         scores=_scores(done, started),
-        warnings=below,
+        warnings=tuple(_warnings(done, started)),
     )
 
 
@@ -42,6 +42,13 @@ def _scores(done: Done, started: Started | None) -> dict[str, dict[str, float]]:
     if started is not None and started.linear_classifier is not None:
         scores["linear classifier"] = started.linear_classifier
     return scores
+
+
+def _warnings(done: Done, started: Started | None) -> Iterator[str]:
+    if done.below_base:
+        yield "The adapter scores below its base on the held-out data."
+    for remark in () if started is None else caution(done.scores, started.valid_examples):
+        yield f"{remark[0].upper()}{remark[1:]}."
 
 
 def _lines(history: History) -> list[dict[str, object]]:

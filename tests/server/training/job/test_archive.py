@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from headmix_server.training.job.archive import RUN_FOLDER, pack, unpack
+from headmix_server.training.job.archive import pack, unpack
+
+RUN_FOLDER = "kingjames.checkpoints"
 
 
 def run_folder(folder: Path, *steps: int) -> Path:
@@ -16,7 +18,7 @@ def run_folder(folder: Path, *steps: int) -> Path:
 
 def test_a_runs_folder_comes_back_as_it_was_after_a_step_without_its_lock(tmp_path: Path) -> None:
     run_folder(tmp_path / "a", 3, 5, 7)
-    assert pack(tmp_path / "a", 5, tmp_path / "state.tar")
+    assert pack(tmp_path / "a" / RUN_FOLDER, 5, tmp_path / "state.tar")
     unpack(tmp_path / "state.tar", tmp_path / "b")
     found = sorted(str(path.relative_to(tmp_path / "b" / RUN_FOLDER)) for path in (tmp_path / "b").rglob("*.json"))
     assert found == ["checkpoint-3/trainer_state.json", "checkpoint-5/trainer_state.json", "run.json"]
@@ -25,5 +27,5 @@ def test_a_runs_folder_comes_back_as_it_was_after_a_step_without_its_lock(tmp_pa
 
 def test_a_checkpoint_that_the_run_has_removed_meanwhile_is_not_packed(tmp_path: Path) -> None:
     run_folder(tmp_path, 7)
-    assert not pack(tmp_path, 5, tmp_path / "state.tar")
+    assert not pack(tmp_path / RUN_FOLDER, 5, tmp_path / "state.tar")
     assert not pack(tmp_path / "nowhere", 5, tmp_path / "state.tar")
