@@ -38,6 +38,7 @@ class Call:
         self._whole: JsonSpan | None = None
         self._inner: JsonSpan | None = None
         self._inner_end: int | None = None
+        self._broken_at: int | None = None
         self._reported = 0
         self.name: str | None = None
         self.arguments: str | None = None
@@ -53,14 +54,18 @@ class Call:
         try:
             return self._end_of_name(text) if self._shape == "named" else self._end_of_object(text)
         except NotJsonError as error:
+            self._broken_at = error.place
             raise NotACallError(str(error)) from error
 
     def more_arguments(self, text: str) -> str:
-        """Return what of the arguments was not returned before; only once the name is known."""
+        """Return what of the arguments was not returned before; only once the name is known.
+
+        Of arguments that turned out not to be JSON, that is what could still have been.
+        """
         if self._inner is None:
             written, self._reported = ("" if self._reported else self.arguments or ""), 1
             return written
-        start, self._reported = max(self._reported, self._inner.start), self._inner_end or len(text)
+        start, self._reported = max(self._reported, self._inner.start), self._inner_end or self._broken_at or len(text)
         return text[start : self._reported]
 
     def _end_of_name(self, text: str) -> int | None:

@@ -15,7 +15,11 @@ _OPENING, _CLOSING = "{[", "}]"
 
 
 class NotJsonError(ValueError):
-    """The text is not JSON, whatever follows."""
+    """The text is not JSON, whatever follows; it could have been up to `place`."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class JsonSpan:
@@ -60,7 +64,7 @@ class JsonSpan:
         elif character in _CLOSING:
             self._depth -= 1
         else:
-            raise NotJsonError(f"{character!r} stands outside of a string")
+            raise NotJsonError(f"{character!r} stands outside of a string", self._place)
         self._place += 1
         return self._depth == 0
 

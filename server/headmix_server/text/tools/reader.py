@@ -136,8 +136,10 @@ class ToolReader:
         try:
             end = call.end(self._text)
         except NotACallError:
+            if self._eager and call.name is not None and self._is_call(call):  # as if it had arrived in pieces
+                self._report(call, call.name)
             return self._give_up()
-        is_call = call.name is not None and (self._is_marked or call.name in self._known)
+        is_call = self._is_call(call)
         if end is not None and not (is_call or self._is_reported):
             return self._give_up()
         if call.name is not None and is_call and (end is not None or self._eager):
@@ -149,6 +151,9 @@ class ToolReader:
         self._is_reported = False
         self._may_be_bare = self._format.trigger is None
         return True
+
+    def _is_call(self, call: Call) -> bool:
+        return call.name is not None and (self._is_marked or call.name in self._known)
 
     def _report(self, call: Call, name: str) -> None:
         if not self._is_reported:

@@ -83,6 +83,15 @@ def test_how_an_answer_is_cut_makes_no_difference(format_: ToolFormat, text: str
 
 
 @by_format
+def test_an_eager_call_whose_arguments_break_off_is_reported_up_to_there_in_any_pieces(format_: ToolFormat) -> None:
+    whole = written(format_, [("f", {"a": 1})])
+    broken = whole[: whole.index("1")] + ";" + whole[whole.index("1") :]
+    found = every_way(format_, broken, eager=True)
+    assert found.calls == [("f", '{"a": ')]
+    assert found.cut
+
+
+@by_format
 def test_text_before_calls_and_after_them_is_content_without_the_space_around_them(format_: ToolFormat) -> None:
     if format_ is LLAMA:
         return  # its calls are whole messages
