@@ -38,8 +38,9 @@ bool stay(const int64_t*, int64_t) { return false; }
 
 // cores: integers [threads, most CPUs of one], padded with -1. Returns how many threads stay on theirs.
 int64_t stay_on_cores(const Tensor& cores) {
-  STD_TORCH_CHECK(cores.is_cpu() && cores.scalar_type() == ScalarType::Long && cores.dim() == 2 && cores.is_contiguous(),
-                  "cores must be int64 on the CPU, [threads, cpus], contiguous");
+  STD_TORCH_CHECK(
+      cores.is_cpu() && cores.scalar_type() == ScalarType::Long && cores.dim() == 2 && cores.is_contiguous(),
+      "cores must be int64 on the CPU, [threads, cpus], contiguous");
   const int64_t* const cpus = cores.const_data_ptr<int64_t>();
   const int64_t width = cores.size(1);
   std::atomic<int64_t> staying{0};
