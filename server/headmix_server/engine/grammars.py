@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headmix_adapters.machine.giving_way import give_way_when_long
 from headmix_server.core.grammar import GrammarCompiler, GrammarError, Matcher
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.types import AdapterRef
@@ -115,8 +114,8 @@ class Grammars:
         if self._compiler is None:
             return GrammarError("this server cannot enforce grammars")
         try:
-            compiler, (_, grammar) = self._compiler, task.key
-            return give_way_when_long(lambda: compiler.compile(grammar, task.adapter))
+            _, grammar = task.key
+            return self._compiler.compile(grammar, task.adapter)
         except GrammarError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a grammar's failures must reach the sequences that wait
