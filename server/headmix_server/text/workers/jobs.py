@@ -160,14 +160,13 @@ class CompileTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ReadTemplate(_OnBase):
-    """What an adapter's chat template reads."""
+    """What an adapter's chat template reads, found within `RENDER_SECONDS`; it stays compiled for the next request."""
 
     template: AdapterTemplate
-    processor_seconds: ClassVar[float] = RENDER_SECONDS
 
     def run(self, encoders: Encoders) -> TemplateFacts:
         """Return what it reads: nothing, if it cannot be compiled."""
-        with suppress(ChatTemplateError):
+        with bounded_work(RENDER_SECONDS), suppress(ChatTemplateError):
             template = encoders.template(self.template)
             if template is not None:
                 return TemplateFacts(template.takes_tools, template.variables, template.fixed)
