@@ -1,4 +1,4 @@
-"""Nothing holds up the run.
+"""Nothing holds up the run, and no test changes another's log.
 
 Temporary files are in memory, the garbage collector leaves the tests themselves alone, and waiting for a test's
 clean-up is bounded, and where it waits is shown.
@@ -6,6 +6,7 @@ clean-up is bounded, and where it waits is shown.
 
 import faulthandler
 import gc
+import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 PATIENCE_SECONDS = 150.0
@@ -49,6 +51,21 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Undo what a test changes of logging: an `LLM` quiets its process, a server's start sends the log elsewhere.
+
+    Tests that read the log would miss lines, depending on which test ran before them.
+    """
+    root, package = logging.getLogger(), logging.getLogger("headmix_adapters")
+    handlers, levels = list(root.handlers), (root.level, package.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    package.setLevel(levels[1])
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

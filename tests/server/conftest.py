@@ -1,9 +1,7 @@
-import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from sqlalchemy import Engine
 
 from harness.bases.base_folder import write_base_folder
@@ -91,15 +89,3 @@ async def rig(base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]) -
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_server(tmp_path) as server:
         yield server
-
-
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """Undo a test's logging configuration at its end."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("headmix_adapters").setLevel(logging.NOTSET)
-    structlog.reset_defaults()

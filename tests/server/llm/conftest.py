@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import torch
 
 from harness.adapters.artifacts import classifier_config, random_artifact
@@ -14,13 +13,6 @@ from headmix_adapters.base import resolve_base
 from headmix_server import LLM
 
 SMALL: dict[str, Any] = {"kv_cache_mib": 1, "adapter_slots": 8, "device": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def own_logging() -> Iterator[None]:
-    """Restore logging: an `LLM` quiets the program that uses it, but other tests in this process read the log."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,6 @@ from headmix_server.database import open_database
 from headmix_server.training.control import Control
 from headmix_server.training.run import FAILED, OK, WRONG_SETTING, WorkerRun, run_worker
 
-pytestmark = pytest.mark.usefixtures("own_logging")
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:

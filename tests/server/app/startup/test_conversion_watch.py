@@ -17,7 +17,6 @@ from tests.support.terminal import in_terminal
 STARTING = progress_of("tiny.gguf", "starting")
 
 
-@pytest.mark.usefixtures("own_logging")
 def test_a_program_reads_a_line_every_ten_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

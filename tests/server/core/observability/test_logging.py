@@ -18,9 +18,6 @@ class Terminal(io.StringIO):
         return True
 
 
-pytestmark = pytest.mark.usefixtures("own_logging")
-
-
 def test_json_has_an_object_per_line_with_everything_in_it(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "api", "json")
     get_logger("catalog").warning("artifact\nlost\x1b[2J", digest=DIGEST, tenant="")
