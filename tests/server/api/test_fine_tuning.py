@@ -143,6 +143,21 @@ async def test_each_faulty_line_of_the_training_file_is_named_and_the_job_fails(
     assert (newest["level"], newest["message"]) == ("error", job["error"]["message"])
 
 
+async def test_a_file_of_one_question_needs_a_validation_file(rig: ApiRig) -> None:
+    chats = [
+        {"messages": [{"role": "user", "content": "A tale?"}, {"role": "assistant", "content": f"Once {number}"}]}
+        for number in range(4)
+    ]
+    file = upload(rig, jsonl(chats), "tales.jsonl")
+    alone = await create(rig, training_file=file)
+    scored = await create(rig, training_file=file, validation_file=upload(rig, jsonl(CHATS)))
+    await check_all(rig)
+    alone, scored = await get(rig, alone), await get(rig, scored)
+    assert (alone["status"], scored["status"]) == ("failed", "queued")
+    assert (alone["error"]["code"], alone["error"]["param"]) == ("invalid_training_file", "training_file")
+    assert alone["error"]["message"].startswith("tales.jsonl: all rows ask the same")
+
+
 async def test_a_label_of_the_validation_file_that_training_lacks_is_named(rig: ApiRig) -> None:
     validation = upload(rig, jsonl([{"text": "three", "label": "prime"}]), "held-out.jsonl")
     job = await create(rig, training_file=upload(rig, jsonl(TEXTS)), validation_file=validation)

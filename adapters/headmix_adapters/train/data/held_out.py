@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import DataError
 
+SAME_QUESTION = (
+    "all rows ask the same, and a text cannot be trained on and held out; give a file to score with (--eval, data.eval "
+    "in a recipe, validation_file of a job)"
+)
 _LEAST = 2
 
 
@@ -23,13 +27,9 @@ def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row],
     """
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
-        groups.setdefault(_asked(row), []).append(number)
+        groups.setdefault(question_of(row), []).append(number)
     if len(groups) < _LEAST:
-        path = rows[0].place.rpartition(":")[0]
-        raise DataError(
-            f"{path}: all rows ask the same, and a text cannot be trained on and held out; give a file to score with "
-            "(--eval, data.eval in a recipe, validation_file of a job)"
-        )
+        raise DataError(f"{rows[0].place.rpartition(':')[0]}: {SAME_QUESTION}")
     order = list(groups.values())
     random.Random(f"{seed}/held-out").shuffle(order)  # noqa: S311 - shuffling, not security
     chosen = set(_chosen(order, [_label(rows[group[0]]) for group in order], share))
@@ -51,8 +51,8 @@ def _chosen(groups: Sequence[Sequence[int]], labels: Sequence[str], share: float
     return [number for group in something_of_each for number in group]
 
 
-def _asked(row: Row) -> str:
-    """Return a row's question without the answer: rows with the same question belong together."""
+def question_of(row: Row) -> str:
+    """Return what a row asks, without the answer: rows with the same question belong together."""
     messages = row.fields.get("messages")
     turns = messages[:-1] if isinstance(messages, list) else messages
     return json.dumps([row.fields.get("text"), row.fields.get("prompt"), turns])

@@ -19,6 +19,7 @@ from headmix_adapters.train.data.conversation import Learn
 from headmix_adapters.train.data.formats.entry import UnreadableError
 from headmix_adapters.train.data.forms.openai_form import in_openai_form
 from headmix_adapters.train.data.forms.task import problem_of, task_of
+from headmix_adapters.train.data.held_out import SAME_QUESTION
 from headmix_adapters.train.data.labels import in_order
 from headmix_adapters.train.data.rows import Row, read_entries
 from headmix_adapters.train.errors import DataError, RecipeError
@@ -60,6 +61,8 @@ def _check(request: FineTuning, folder: Path, base: ResolvedBase) -> Checked:
         known = labels if purpose.task == "classification" and purpose.problem != "regression" else ()
         same = dataclasses.replace(purpose, labels=known)
         held_out = _read(folder / name, same, "validation_file", request.validation.filename).examples
+    elif report.same_question:
+        raise _refused("training_file", request.training.filename, (SAME_QUESTION,))
     share = DataTable(train="").eval_share
     examples = report.examples if held_out is not None else max(1, round(report.examples * (1 - share)))
     task = purpose.task or "generation"
@@ -95,10 +98,13 @@ def _read(path: Path, purpose: Purpose, param: str, filename: str) -> FileReport
     report = check_file(path, purpose)
     if report.ok:
         return report
-    faults = tuple(str(fault) for fault in report.faults)
+    raise _refused(param, filename, tuple(str(fault) for fault in report.faults))
+
+
+def _refused(param: str, filename: str, faults: tuple[str, ...]) -> _Refused:
     more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
     message = f"{filename}: {faults[0]}{more}"
-    raise _Refused(JobError(code=f"invalid_{param}", message=message, param=param, faults=faults[:_SHOWN_FAULTS]))
+    return _Refused(JobError(code=f"invalid_{param}", message=message, param=param, faults=faults[:_SHOWN_FAULTS]))
 
 
 def _labels(problem: Problem | None, report: FileReport) -> tuple[str, ...]:

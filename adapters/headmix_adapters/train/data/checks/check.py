@@ -126,6 +126,7 @@ class _FileCheck:
             tokens=0 if check is None else check.estimate.tokens,
             labels={} if check is None else dict(check.labels),
             ignored=dict(self._ignored),
+            same_question=check is not None and self._complete and not check.questions.differ,
             notes=() if check is None else tuple(check.notes()),
             faults=self.log.faults(),
             complete=self._complete,

@@ -7,7 +7,7 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.config import Problem
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.checks.estimate import TokenEstimate
-from headmix_adapters.train.data.checks.row_check import ALL_EXCLUDED
+from headmix_adapters.train.data.checks.row_check import ALL_EXCLUDED, Questions
 from headmix_adapters.train.data.forms.label_chats import LabelChats
 from headmix_adapters.train.data.labels import label_fields, label_names, label_values, spelling_notes
 from headmix_adapters.train.data.rows import Row
@@ -29,14 +29,16 @@ class ClassificationCheck:
     ) -> None:
         self.examples = self.excluded = 0
         self.labels = Counter[str]()
-        self.estimate = TokenEstimate(base)
+        self.estimate, self.questions = TokenEstimate(base), Questions()
         self._base, self._problem, self._known, self._ignored = base, problem, frozenset(labels), ignored
         self._most = most_labels
         self._chats = LabelChats(problem, ignored)
 
     def check(self, row: Row) -> None:
         """See `RowCheck`."""
-        fields = label_fields(self._chats.read(row), self._problem, self._ignored)
+        row = self._chats.read(row)
+        self.questions.add(row)
+        fields = label_fields(row, self._problem, self._ignored)
         text = fields.text("text")
         if self._problem == "regression":
             label_values(fields)

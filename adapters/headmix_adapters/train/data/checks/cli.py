@@ -15,6 +15,7 @@ from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_adapters.train.data.checks.check import Purpose, check_file
 from headmix_adapters.train.data.checks.report import FileReport
 from headmix_adapters.train.data.conversation import Learn
+from headmix_adapters.train.data.held_out import SAME_QUESTION
 from headmix_adapters.train.data.rows import FileFormat
 
 _FAULTY = 2
@@ -57,6 +58,8 @@ def _print(file: Path, report: FileReport, *, estimated: bool) -> None:
         typer.echo(f"{file}: not read further", err=True)
     for note in report.notes:
         typer.echo(f"{file}: {note}", err=True)
+    if report.same_question and report.ok:
+        typer.echo(f"{file}: {SAME_QUESTION}", err=True)
     for name, count in report.ignored.items():
         typer.echo(f"{file}: field {quoted(name)!r} of {count:,} rows is ignored", err=True)
     about = "four characters a token" if estimated else "by the base's tokenizer"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.answers import check_length, read_generation
 from headmix_adapters.train.data.checks.estimate import TokenEstimate
-from headmix_adapters.train.data.checks.row_check import ALL_EXCLUDED
+from headmix_adapters.train.data.checks.row_check import ALL_EXCLUDED, Questions
 from headmix_adapters.train.data.conversation import Learn
 from headmix_adapters.train.data.rows import Row
 
@@ -17,11 +17,12 @@ class GenerationCheck:
     def __init__(self, base: BaseText | None, ignored: Collection[str], learn: Learn, longest: int) -> None:
         self.examples = self.excluded = 0
         self.labels = Counter[str]()
-        self.estimate = TokenEstimate(base)
+        self.estimate, self.questions = TokenEstimate(base), Questions()
         self._base, self._ignored, self._learn, self._longest = base, ignored, learn, longest
 
     def check(self, row: Row) -> None:
         """See `RowCheck`."""
+        self.questions.add(row)
         read = read_generation(row, self._ignored, self._learn)
         lengths = read.lengths()
         check_length(row.place, sum(lengths), self._longest)

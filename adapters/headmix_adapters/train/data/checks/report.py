@@ -22,7 +22,8 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `examples` is the number of texts or answers to learn, `excluded` that of rows with nothing to learn, `tokens` an
     estimate for one epoch, before any is cut at `max_length`. `labels` counts each label's rows. `ignored` counts the
-    rows that have a field which is left out as asked. `complete` is False if the check ended before the file.
+    rows that have a field which is left out as asked. `same_question`: no part of the file can be held out, since all
+    rows ask the same; a file to score with is needed. `complete` is False if the check ended before the file.
     """
 
     rows: int
@@ -31,6 +32,7 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     labels: dict[str, int]
     ignored: dict[str, int]
+    same_question: bool
     notes: tuple[str, ...]
     faults: tuple[Fault, ...]
     complete: bool

@@ -20,6 +20,8 @@ from headmix_adapters.train.data.checks.limits import FileLimits
 from headmix_adapters.train.data.checks.report import FileReport
 from headmix_adapters.train.data.examples import encode_generation
 from headmix_adapters.train.data.forms.training_rows import read_training_rows
+from headmix_adapters.train.data.held_out import split_rows
+from headmix_adapters.train.errors import DataError
 
 TURNS = [{"role": "user", "content": "A fox?"}, {"role": "assistant", "content": "A dog."}]
 CHAT = {"messages": TURNS}
@@ -53,6 +55,33 @@ def test_a_good_file_is_counted(check: Checker, base_text: BaseText) -> None:
     texts = check({"text": "x" * 40, "label": 1}, {"text": "y", "label": "0"}, {"text": "y", "label": 1})
     assert (texts.labels, texts.tokens, texts.ok) == ({"1": 2, "0": 1}, 10, True)
     assert json.loads(json.dumps(texts.to_dict()))["labels"] == {"1": 2, "0": 1}
+
+
+@given(
+    texts=st.lists(st.sampled_from("ab"), min_size=1, max_size=4),
+    shape=st.sampled_from(["text", "chat", "prompt", "label chat"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_is_of_one_question_exactly_if_no_part_of_it_can_be_held_out(
+    check: Checker, tmp_path: Path, texts: list[str], shape: str
+) -> None:
+    labelled = shape in ("text", "label chat")
+    rows = [one_row(shape, text, answer=f"a{number % 2}") for number, text in enumerate(texts)]
+    report = check(*rows, task="classification" if labelled else "generation")
+    read = read_training_rows(tmp_path / "data.jsonl", "single_label" if labelled else None, ()).rows
+    if report.same_question:
+        with pytest.raises(DataError, match="all rows ask the same"):
+            split_rows(read, 0.5, seed=1)
+    else:
+        assert all(split_rows(read, 0.5, seed=1))
+
+
+def one_row(shape: str, text: str, answer: str) -> dict[str, Any]:
+    if shape == "text":
+        return {"text": text, "label": answer}
+    if shape == "prompt":
+        return {"prompt": text, "completion": answer}
+    return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]}
 
 
 def test_the_estimate_is_near_what_training_reads(tmp_path: Path, base_text: BaseText) -> None:

@@ -43,6 +43,14 @@ def test_every_fault_has_its_place(tmp_path: Path) -> None:
     assert (code, [fault["line"] for fault in json.loads(out)["faults"]]) == (2, [2, 3])
 
 
+def test_a_file_of_one_question_is_said_to_need_one_to_score_with(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"prompt": "A tale?", "completion": "Once {number}"}}\n' for number in range(3)))
+    code, out, err = invoke(path)
+    assert (code, out.split(",")[0]) == (0, "3 rows")
+    assert err.startswith(f"{path}: all rows ask the same")
+
+
 def test_a_base_renders_every_chat(tmp_path: Path, tiny_folder: Path) -> None:
     path = tmp_path / "upload"
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
