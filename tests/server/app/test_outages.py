@@ -97,9 +97,9 @@ def _streaming(server: RunningServer, slow: Path) -> Iterator[list[tuple[Stream,
 
 
 @pytest.fixture
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgresql() -> Iterator[PostgresServer]:
     """The test's own PostgreSQL, because it is killed."""
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+    with postgres_server() as server:
         yield server
 
 

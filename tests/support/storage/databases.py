@@ -8,6 +8,7 @@ import itertools
 import os
 import select
 import signal
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -109,8 +110,17 @@ def _send(processes: list[int], number: signal.Signals) -> None:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[PostgresServer]:
-    """Start a server with its data in the folder; it stops at the end."""
+def postgres_server() -> Iterator[PostgresServer]:
+    """Start a server; it stops at the end, and its data is removed.
+
+    The data is outside pytest's folder: if root runs the tests, the server runs as another user, and each pytest that
+    starts takes from other users the right to enter the folder that all of them share.
+    """
+    with tempfile.TemporaryDirectory(prefix="headmix-postgres-", ignore_cleanup_errors=True) as folder:
+        yield from _served(Path(folder))
+
+
+def _served(folder: Path) -> Iterator[PostgresServer]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs warns about an unset XDG_RUNTIME_DIR

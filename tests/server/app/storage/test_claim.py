@@ -77,7 +77,7 @@ def test_an_unavailable_or_foreign_database_is_reported_plainly(tmp_path: Path) 
 
 def test_failures_of_the_database_are_passed_to_the_callers_that_watch(tmp_path: Path) -> None:
     seen: list[int] = []
-    with postgres_server(tmp_path / "postgres") as server:
+    with postgres_server() as server:
         url = SecretStr(server.new_database())
         folder = DataFolder(tmp_path, tmp_path / "run")
         claimed = claim_database(Settings(database=url, lease_seconds=1), folder, URL, on_lost=lambda _: None)

@@ -12,7 +12,7 @@ ALL_EXCLUDED = "every row has weight 0 or trainable false: there is nothing to l
 
 
 class Questions:
-    """Tells whether all rows ask the same, which `split_rows` refuses; keeps one hash, however many rows there are."""
+    """Whether all rows ask the same, which `split_rows` refuses; keeps one hash, however many rows there are."""
 
     def __init__(self) -> None:
         self._first: int | None = None
