@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm gemma install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-batch bench-training bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm gemma install check test test-all test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-batch bench-training bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -15,8 +15,11 @@ serve: .venv/.installed  ## Start the server with the example adapters
 serve-minilm: .venv/.installed  ## Start the server on the embedded encoder, with its example classifiers
 	$(BIN)/headmix serve --base minilm-l6 --port $(PORT) --data-dir .headmix-minilm --preload examples/adapters-minilm
 
-test: .venv/.installed  ## The fast suite: no network, no GPU; one computing thread for each of two workers
-	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+test: .venv/.installed  ## All but the slowest tests and those of `make check`: no network, no GPU; some 8 minutes of 2 cores
+	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow and not drift"
+
+test-all: .venv/.installed  ## Also those that start servers, train or compile for seconds: what CI runs, some 15 minutes
+	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not drift"
 
 test-fast: .venv/.installed  ## Under a minute: no server, no database server, no training
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -k "not postgresql" tests/client tests/adapters/artifact \

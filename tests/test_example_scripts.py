@@ -13,6 +13,8 @@ from examples.data.prepare_intents import INTENTS, held_out, to_learn
 from harness.bases.tiny_model import make_tiny_llama
 from harness.server.running_server import RunningServer, running_server
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGEST = 60
 PATIENCE_SECONDS = 240.0

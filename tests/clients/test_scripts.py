@@ -15,6 +15,8 @@ import pytest
 from harness.bases.tool_templates import HERMES
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-clients/bin/python"
 NODE_MODULES = HERE / "node/node_modules"

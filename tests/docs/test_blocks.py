@@ -142,6 +142,7 @@ def lay_out(folder: Path, page: str, servers: Servers) -> None:
         (folder / name).symlink_to(ROOT / source)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("page", [page for page in pages() if run_here(page)])
 def test_every_block_of_a_page_runs(page: str, servers: Servers, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from docs.site.navigation import is_generated, name_of, read_navigation
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.drift,
     pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="the extra `docs` is not installed"),
 ]

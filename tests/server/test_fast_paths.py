@@ -22,9 +22,12 @@ from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.stored.bfloat16 import Unit, available_units
 from headmix_server.kernels.stored.products import code_unit
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or find_compiler() is None, reason="the fast paths need Linux and a C++ compiler"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux" or find_compiler() is None, reason="the fast paths need Linux and a C++ compiler"
+    ),
+]
 
 
 def taken(server: RunningServer, name: str, field: str) -> object:

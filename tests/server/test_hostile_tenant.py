@@ -16,6 +16,8 @@ from harness.hostile.payloads import write_payloads
 from harness.server.running_server import FAKE_BASE, running_server, write_fake_base
 from headmix_adapters.base import read_base_shape
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = (
     *("flood", "cycle_adapters", "upload_garbage", "guess_names", "use_a_revoked_key", "leave_mid_stream"),
     *("odd_requests", "odd_forms", "pin_shared_bytes", "most_metadata", "many_faults"),

@@ -27,6 +27,8 @@ from headmix_server.engine.fake_runner import fake_token
 from headmix_server.text.completion import CompletionText
 from headmix_server.text.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 TOKENS = 60
 STREAMS, AT_ONCE = 48, 6
 OVERTAKEN = 12

@@ -26,6 +26,8 @@ from harness.api_conformance import run_phases, write_preload
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
 from tests.support.storage.databases import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 12
 """The number of requests drawn for each operation, mode and server."""
 

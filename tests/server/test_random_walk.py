@@ -32,6 +32,8 @@ from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.residency.slots import SlotTable
 
+pytestmark = pytest.mark.slow
+
 SEED = 20261123
 SIZES = Sizes()
 

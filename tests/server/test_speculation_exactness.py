@@ -29,6 +29,8 @@ from headmix_server.engine.speculation.speculation import Speculation
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
 from headmix_server.worker import StartError
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = 500
 PATHS: dict[str, dict[str, Any]] = {
     "native": {"adapter_kernels": "native"},

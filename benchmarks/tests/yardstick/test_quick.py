@@ -9,6 +9,8 @@ from benchmarks.yardstick.measurements.table import MEASUREMENTS
 from benchmarks.yardstick.results.goals import GOALS
 from harness.adapters.peft_lora import RENAMED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(600)  # half a minute of computing, with its own servers
 @pytest.mark.filterwarnings(RENAMED)

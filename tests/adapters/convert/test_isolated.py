@@ -18,6 +18,8 @@ from headmix_adapters.convert import isolated
 from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.isolated import ConversionRefused, ConversionRequest, convert_isolated
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 LIMITS = ConversionLimits(seconds=60, cpu_seconds=60, memory_mib=4096, file_mib=1, niceness=0)
 SHAPE = BaseShape(

@@ -11,6 +11,8 @@ import uvloop
 
 from headmix_adapters.machine.asked_process import ask_process
 
+pytestmark = pytest.mark.slow
+
 GROUPS = "import os; print(os.getpgrp() == os.getpid(), os.getsid(0))"
 FOREVER = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w'), flush=True); time.sleep(600)"
 loops = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

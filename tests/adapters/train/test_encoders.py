@@ -25,6 +25,8 @@ from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import score_base
 from tests.adapters.train.conftest import RecipeMaker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

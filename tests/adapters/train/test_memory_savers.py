@@ -19,6 +19,8 @@ from headmix_adapters.train.scoring.evaluate import Evaluation
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import score_model
 
+pytestmark = pytest.mark.slow
+
 MaterialMaker = Callable[..., Material]
 
 

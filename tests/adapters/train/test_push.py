@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from harness.server.running_server import running_server
 from headmix_adapters.artifact import digest_file
+
+pytestmark = pytest.mark.slow
 
 
 def test_one_command_trains_and_uploads_and_the_server_answers_with_the_adapter(

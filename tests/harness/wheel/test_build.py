@@ -27,6 +27,7 @@ from headmix_server.kernels.native.build import default_cache_dir, find_compiler
 from headmix_server.kernels.native.processor import LEVELS, Level, processor_features
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(600),  # two libraries are compiled where the sources have changed
     pytest.mark.skipif(
         sys.platform != "linux" or platform.machine() != "x86_64" or find_compiler() is None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from harness.server.batch_rig import URL, batch_line
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
@@ -15,6 +16,8 @@ from headmix_server.database import open_database
 from headmix_server.files.open import open_files
 from headmix_server.files.stored_file import Purpose
 from headmix_server.tenancy.keys.keys import DEFAULT_TENANT
+
+pytestmark = pytest.mark.slow
 
 LINES = 2000
 COMPLETIONS = "/v1/completions"

@@ -14,6 +14,8 @@ import pytest
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
 from tests.support.storage.databases import PostgresServer, postgres_server
 
+pytestmark = pytest.mark.slow
+
 LEASE_SECONDS = 4
 ENDLESS = 12000
 """The number of tokens of a stream that outlives any test."""

@@ -19,6 +19,8 @@ from headmix_adapters.base import read_base_shape
 from tests.support.storage.databases import PostgresServer, postgres_server
 from tests.support.storage.redis_server import RedisServer
 
+pytestmark = pytest.mark.slow
+
 ADAPTERS = tuple(f"adapter-{number}" for number in range(6))
 BRIEF = ADAPTERS[:3]
 """Adapters with short requests: they give up their slots to others during the outage."""

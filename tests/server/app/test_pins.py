@@ -5,10 +5,13 @@ import signal
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from harness.adapters.artifacts import random_artifact
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
 from headmix_adapters.base import read_base_shape
+
+pytestmark = pytest.mark.slow
 
 
 def adapter(server: RunningServer) -> tuple[int, bool, str]:

@@ -17,6 +17,8 @@ from harness.server.s3_server import S3Server
 from headmix_adapters.base import read_base_shape
 from tests.support.storage.databases import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 def other_weights(base: Path, folder: Path) -> Path:
     """Copy a base with weights that differ in one number."""

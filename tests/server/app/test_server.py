@@ -32,6 +32,8 @@ from headmix_adapters.base import read_base_shape
 from headmix_server.app.storage.data_folder import run_folder
 from tests.support.terminal import in_terminal
 
+pytestmark = pytest.mark.slow
+
 LONG = 4000
 ENDLESS = 12000
 """Tokens of requests that are still open when a test needs them; the latter take longer than any test."""

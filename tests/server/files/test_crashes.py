@@ -19,6 +19,8 @@ from headmix_server.files.uploads import Uploads
 from tests.support.storage.crash import NEW, OLD, Crash, crash_at, disk_full_at
 from tests.support.storage.files import check_at_rest, open_in
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 ENOUGH = 200
 Scenario = Callable[[Files, Uploads], None]

@@ -17,7 +17,7 @@ from headmix_server.models.formats.choose_format import Weights
 from headmix_server.text.tokenizer import load_tokenizer
 from tests.support.real_gemma import require_gemma
 
-pytestmark = [pytest.mark.gemma, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.gemma, pytest.mark.timeout(900)]
 
 PROMPTS = (
     "The capital of France is",
@@ -41,7 +41,7 @@ PROMPTS = (
     "e = mc",
     "The quick brown fox jumps over the lazy dog. " * 20,
 )
-TOKENS = 8
+TOKENS = 4
 
 
 @pytest.fixture(scope="module")

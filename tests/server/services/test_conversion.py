@@ -18,6 +18,8 @@ from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.convert import isolated
 from tests.support.clocks.waiting import until
 
+pytestmark = pytest.mark.slow
+
 URL = "/v1/adapters"
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 3, "target_modules": ["q_proj"]}
 

@@ -17,6 +17,8 @@ from headmix_adapters.train.recipe.recipe import load_recipe
 from headmix_adapters.train.scoring.evaluate import Evaluation
 from tests.adapters.train.cli.conftest import FINAL, FakePublisher, invoke, refused
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_writes_beside_the_recipe_and_says_what_it_did(recipe_path: Path) -> None:
     code, out, err = invoke(recipe_path)

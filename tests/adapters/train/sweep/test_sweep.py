@@ -30,6 +30,8 @@ from headmix_adapters.train.sweep.grid import candidates
 from headmix_adapters.train.sweep.sweep import SweepResult, run_sweep
 from headmix_adapters.train.sweep.table import print_sweep
 
+pytestmark = pytest.mark.slow
+
 RATES = (1e-4, 0.02, 0.01)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx2
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -14,6 +15,8 @@ from harness.server.running_server import running_server
 from headmix_adapters.base import resolve_base
 from headmix_server.text.tokenizer import load_tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
+
+pytestmark = pytest.mark.slow
 
 WORDS = ("<subject>", "<object>")
 TEXT = "The <subject> jumps over"

@@ -11,6 +11,8 @@ from harness.server.running_server import FAKE_BASE, RunningServer, running_serv
 from harness.server.s3_server import S3Server, s3_server
 from headmix_adapters.base import read_base_shape
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def s3() -> Iterator[S3Server]:

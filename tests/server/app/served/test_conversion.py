@@ -9,12 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import pytest
 import torch
 from safetensors.torch import save
 
 from harness.server.running_server import RunningServer, running_server, wait_for
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.config import HeadPart, SiteConfig, Sites
+
+pytestmark = pytest.mark.slow
 
 MODULE = "base_model.model.model.layers.1.self_attn.q_proj"
 LORA = {f"{MODULE}.lora_A.weight": torch.ones(2, 32), f"{MODULE}.lora_B.weight": torch.ones(32, 2)}

@@ -19,6 +19,8 @@ from headmix_adapters.base.embedded import EMBEDDED
 from headmix_server.kernels.native.build import default_cache_dir
 from headmix_server.text.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Every head has its own kernel"
 LABELS = classifier_config("yes", "no", "maybe", pooling="mean", kind="mlp-tanh")
 

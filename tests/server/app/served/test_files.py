@@ -12,6 +12,8 @@ from openai import OpenAI
 from harness.server.running_server import RunningServer, running_server, wait_for
 from harness.server.s3_server import s3_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["folder", "bucket"])
 def env(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:

@@ -15,6 +15,8 @@ from harness.bases.tiny_model import make_tiny_llama
 from harness.server.running_server import RunningServer, running_server
 from headmix.cli.app import build_app
 
+pytestmark = pytest.mark.slow
+
 CHATS = 300
 PATIENCE_SECONDS = 240.0
 

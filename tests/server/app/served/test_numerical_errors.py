@@ -17,6 +17,8 @@ from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape
 
+pytestmark = pytest.mark.slow
+
 HUGE = 1.7e38
 PROMPTS = ("Every head has its own kernel", "The quick brown fox", "Once upon a time", "x", "Hello world " * 9)
 DTYPES = ["float32", "bfloat16"]

@@ -17,6 +17,8 @@ from headmix_adapters.inject import ClassifierModel, load_adapter
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.reference import pool
 
+pytestmark = pytest.mark.slow
+
 QUERY = "Every head has its own kernel"
 DOCUMENTS = ["The quick brown fox", "its own regression", "nothing stops the river, a stop there"]
 HEAD = classifier_config("relevance", problem="regression", pooling="mean", kind="mlp-tanh")

@@ -18,6 +18,8 @@ from harness.bases.families import FAMILIES
 from harness.server.running_server import RunningServer, running_server
 from headmix_adapters.base import resolve_base
 
+pytestmark = pytest.mark.slow
+
 SHORT = "{% for tool in tools or [] %}<tool_call>{{ tool.function.name }}{% endfor %}{{ messages[-1].content }}"
 """A chat template with tools that leaves room in a context of 256 tokens."""
 

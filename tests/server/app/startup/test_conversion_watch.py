@@ -14,6 +14,8 @@ from headmix_server.core.observability.logging import configure_logging
 from tests.support.clocks.fake_clock import FakeClock
 from tests.support.terminal import in_terminal
 
+pytestmark = pytest.mark.slow
+
 STARTING = progress_of("tiny.gguf", "starting")
 
 

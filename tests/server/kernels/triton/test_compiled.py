@@ -17,6 +17,8 @@ from headmix_server.kernels.sampling.plan import Choosing, plan_choices
 from headmix_server.kernels.triton.needs import Launches
 from tests.support.device.images import image_tables
 
+pytestmark = pytest.mark.slow
+
 triton = pytest.importorskip("triton", reason="Triton is not installed: its kernels are not compiled here")
 
 BASE = tiny_base_shape(hidden_size=2048, num_heads=32, num_kv_heads=8, head_dim=64, num_layers=4)

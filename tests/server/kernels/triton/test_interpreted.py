@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_kernels_agree_with_the_reference_under_tritons_interpreter() -> None:
     pytest.importorskip("triton", reason="Triton is not installed: its kernels are not tested here")

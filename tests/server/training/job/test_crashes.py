@@ -30,6 +30,8 @@ from headmix_server.jobs.jobs import Jobs
 from headmix_server.training.job.attempt import Attempt, Workshop
 from tests.support.training.fake_trainer import BODY, STEPS
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 8.0
 
 
