@@ -18,7 +18,8 @@ from headmix_adapters.inject import AttachedAdapter, ClassifierModel, LanguageMo
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.initial import folded_normal
 from headmix_adapters.train.data.examples import Encoded
-from headmix_adapters.train.scoring.evaluate import Scores, answer_scores, deciding_score
+from headmix_adapters.train.history.events import Scores
+from headmix_adapters.train.scoring.evaluate import answer_scores, deciding_score
 from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 from headmix_adapters.train.terminal.progress import Progress
 from headmix_adapters.train.trainer import fit, training_arguments

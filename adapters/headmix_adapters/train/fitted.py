@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from headmix_adapters.artifact.durable import write_durably
-from headmix_adapters.train.scoring.evaluate import Scores
+from headmix_adapters.train.history.events import Scores
 
 _FILE = "fitted.safetensors"
 _KEY = "fit"

@@ -23,13 +23,13 @@ from headmix_adapters.train.data.prefix import prefix_pays, with_prefix_states
 from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.fitted import Fit, load_fit, save_fit
 from headmix_adapters.train.history.event_log import EventStream
-from headmix_adapters.train.history.events import Started
+from headmix_adapters.train.history.events import Scores, Started
 from headmix_adapters.train.history.history import history_path, read_history, write_history
 from headmix_adapters.train.history.recorder import open_recorder
 from headmix_adapters.train.prepare import Material, load_model, precision
 from headmix_adapters.train.recipe.class_weights import class_weights
 from headmix_adapters.train.save import Result, training_record, write_result
-from headmix_adapters.train.scoring.evaluate import Evaluation, Scores, deciding_score
+from headmix_adapters.train.scoring.evaluate import Evaluation, deciding_score
 from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import SCORING_BATCH, score_base, score_model

@@ -21,8 +21,9 @@ from headmix_adapters.train.data.batches import ExampleDataset, LengthBatches, c
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError
 from headmix_adapters.train.fitted import Fit
+from headmix_adapters.train.history.events import Scores
 from headmix_adapters.train.recipe.recipe import TrainingTable
-from headmix_adapters.train.scoring.evaluate import DecidingScore, Scores
+from headmix_adapters.train.scoring.evaluate import DecidingScore
 from headmix_adapters.train.terminal.interrupt import StopAtStep, stop_on_interrupt
 from headmix_adapters.train.terminal.progress import Progress
 from headmix_adapters.train.terminal.step_report import StepReport

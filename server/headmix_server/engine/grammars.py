@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from headmix_server.core.grammar import GrammarCompiler, GrammarError, Matcher
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.types import AdapterRef
-from headmix_server.engine.residency.loader import TurnQueue, stand_back
+from headmix_server.engine.background import TurnQueue, stand_behind_steps
 from headmix_server.engine.sequence import Sequence
 
 KEPT_BYTES = 8 * 2**20
@@ -106,7 +106,7 @@ class Grammars:
             thread.start()
 
     def _work(self) -> None:
-        stand_back()
+        stand_behind_steps()
         while (task := self._todo.get()) is not None:
             self._done.put((task.key, self._compile(task)))
 

@@ -23,10 +23,10 @@ from headmix_adapters.inject.classifier import ClassifierModel, problem_loss
 from headmix_adapters.train.data.batches import by_length, collate
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import TrainError
+from headmix_adapters.train.history.events import Scores
 from headmix_adapters.train.scoring.label_metrics import label_scores, number_scores
 from headmix_adapters.train.scoring.metrics import Metric
 
-Scores = dict[str, float]
 SQUARES = "mean_squared_error"
 """The deciding score of a regression."""
 

@@ -10,10 +10,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.history.divergence import DivergenceWatch
-from headmix_adapters.train.history.events import Started, Step
+from headmix_adapters.train.history.events import Scores, Started, Step
 from headmix_adapters.train.history.history import History
 from headmix_adapters.train.history.recorder import Recorder
-from headmix_adapters.train.scoring.evaluate import SQUARES, Scores
+from headmix_adapters.train.scoring.evaluate import SQUARES
 from headmix_adapters.train.terminal.progress import Progress
 
 

@@ -5,72 +5,18 @@ adapters. Tenants take turns, so at most one load of each other tenant is ahead 
 are daemons, because a hanging disk must not prevent the process from exiting.
 """
 
-import os
 import queue
-import sys
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-from headmix_adapters.machine.giving_way import LOWEST_PRIORITY
-from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef
-
-T = TypeVar("T")
-
-NICENESS = 10
-"""By how much the niceness of loader threads exceeds the others': loading must not delay tokens of running requests."""
+from headmix_server.engine.background import TurnQueue, stand_behind_steps
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a load in progress."""
-
-
-class TurnQueue(Generic[T]):
-    """First in, first out within a tenant, round-robin between the tenants that have something queued."""
-
-    def __init__(self) -> None:
-        self._lines: OrderedDict[str, deque[T]] = OrderedDict()  # the tenant to be served next comes first
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def put(self, tenant: str, item: T) -> None:
-        """Queue an item."""
-        with self._changed:
-            self._lines.setdefault(tenant, deque()).append(item)
-            self._changed.notify()
-
-    def get(self) -> T | None:
-        """Wait for the next item and take it; returns None once the queue is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._closed)
-            if self._closed:
-                return None
-            tenant, line = self._lines.popitem(last=False)
-            item = line.popleft()
-            if line:
-                self._lines[tenant] = line  # behind the others
-            return item
-
-    def items(self) -> list[T]:
-        """Return the queued items, tenant by tenant.
-
-        Raises:
-            RuntimeError: a tenant's line is empty, so serving it would return nothing.
-        """
-        with self._changed:
-            if not all(self._lines.values()):
-                raise RuntimeError("a tenant with nothing queued has a line")
-            return [item for line in self._lines.values() for item in line]
-
-    def close(self) -> None:
-        """Wake everyone who waits; queued items are dropped."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +63,7 @@ class AdapterLoader:
             self._todo.put(tenant, ref)
 
     def _work(self) -> None:
-        stand_back()
+        stand_behind_steps()
         while (ref := self._todo.get()) is not None:
             began = time.monotonic()
             self._done.put(LoadDone(ref, self._outcome(ref), time.monotonic() - began))
@@ -156,14 +102,3 @@ class AdapterLoader:
         self._todo.close()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
-
-
-def stand_back() -> None:
-    """Lower the calling thread's priority, on systems with a priority per thread."""
-    if sys.platform != "linux":
-        return
-    try:
-        own = threading.get_native_id()  # initially the niceness of the process, which may have been raised
-        os.setpriority(os.PRIO_PROCESS, own, min(LOWEST_PRIORITY, os.getpriority(os.PRIO_PROCESS, own) + NICENESS))
-    except OSError as error:  # a sandbox may forbid it
-        get_logger("loader").warning("loads compete with running requests as equals", reason=str(error))

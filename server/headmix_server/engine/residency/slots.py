@@ -17,7 +17,7 @@ from types import MappingProxyType
 from headmix_server.core.runner import HostAdapter, Lease
 from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.residency.tenant_shares import Cost, TenantShares, View
-from headmix_server.engine.victims import choose_victims
+from headmix_server.engine.residency.victims import choose_victims
 
 
 class LeaseError(Exception):

@@ -4,13 +4,12 @@ For libraries that cannot be interrupted: the worker, which takes a second to st
 the worker, so everything that the worker has read is there.
 """
 
-import contextlib
-import ctypes
 import os
 import signal
 from collections.abc import Callable
 from typing import NoReturn
 
+from headmix_adapters.machine.parent import end_with_parent
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.text.workers.frames import read_frame, write_frame
 
@@ -18,7 +17,6 @@ WORK_SIGNAL = signal.SIGPROF
 """What ends a process whose work takes too much processor time."""
 
 TOO_MUCH_MEMORY = "Reading this text takes more memory than a request may use."
-_PR_SET_PDEATHSIG = 1
 
 
 class TooMuchWorkError(Exception):
@@ -60,7 +58,7 @@ def _work(work: Callable[[], bytes], seconds: float, sending: int, parent: int) 
     """Do the work and end this process, whatever happens, without the clean-up that is the worker's."""
     status = 1
     try:
-        end_with(parent)
+        end_with_parent(parent)
         signal.setitimer(signal.ITIMER_PROF, seconds)
         with os.fdopen(sending, "wb") as results:
             write_frame(results, work())
@@ -69,11 +67,3 @@ def _work(work: Callable[[], bytes], seconds: float, sending: int, parent: int) 
         status = _OUT_OF_MEMORY
     finally:
         os._exit(status)
-
-
-def end_with(parent: int) -> None:
-    """Have the system end this process when its parent ends, whatever it is doing."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

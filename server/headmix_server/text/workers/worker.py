@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from headmix_adapters.machine.giving_way import SHORT_SECONDS, give_way_when_long
-from headmix_server.text.workers.apart import WORK_SIGNAL, end_with, run_apart
+from headmix_adapters.machine.parent import end_with_parent
+from headmix_server.text.workers.apart import WORK_SIGNAL, run_apart
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.frames import read_frame, write_frame
 
@@ -67,7 +68,7 @@ class BoundedJob(Job, Protocol):
 
 def main(folder: str, parent: str, memory: str) -> None:
     """Serve jobs on the base in `folder`; `memory` limits the bytes they may take."""
-    end_with(int(parent))
+    end_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # up to the parent
     signal.signal(WORK_SIGNAL, signal.SIG_DFL)
     with contextlib.suppress(OSError):

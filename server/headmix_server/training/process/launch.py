@@ -5,7 +5,6 @@ to check. Owns the operating system's side of sharing a machine; systems that la
 """
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -15,10 +14,10 @@ from pathlib import Path
 import msgspec
 
 from headmix_adapters.machine.giving_way import LOWEST_PRIORITY
+from headmix_adapters.machine.parent import end_with_parent
 
 MIB = 1 << 20
 EXIT_ORPHANED = 4
-_PR_SET_PDEATHSIG = 1
 _FIRST_VICTIM = "1000"
 
 
@@ -41,7 +40,7 @@ def main(arguments: list[str]) -> None:
     """Apply the limits, then become the program."""
     limits, parent, program = _LIMITS.decode(arguments[0]), int(arguments[1]), arguments[2:]
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # its parent may ignore it, and it is how a training is paused
-    _end_with_parent(parent)
+    end_with_parent(parent, status=EXIT_ORPHANED)
     apply_limits(limits)
     os.execv(program[0], program)  # noqa: S606 - the worker's own command line
 
@@ -64,13 +63,6 @@ def apply_limits(limits: TrainerLimits) -> None:
     # If the machine runs out of memory, the training is killed, and not a server.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM, encoding="ascii")
-
-
-def _end_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(EXIT_ORPHANED)
 
 
 if __name__ == "__main__":

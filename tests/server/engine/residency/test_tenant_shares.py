@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headmix_server.engine.residency.tenant_shares import TenantShares
-from headmix_server.engine.victims import choose_victims
+from headmix_server.engine.residency.victims import choose_victims
 from tests.support.tenant_shares import make_shares
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from headmix_server.engine.residency.loader import TurnQueue
+from headmix_server.engine.background import TurnQueue
 
 
 def test_tenants_take_turns_and_each_keeps_its_order() -> None:
