@@ -251,7 +251,8 @@ class BatchRun:
         if ending != "failed" or segments.done:
             self._reach("finalizing")
             await self._save()
-            files, now = ResultFiles(self._parts.files, self._claim, self._request), int(self._parts.clock())
+            files = ResultFiles(self._parts.engine, self._parts.files, self._claim, self._request)
+            now = int(self._parts.clock())
 
             def make() -> None:
                 self._progress = files.make(segments, source, self._parts.bounds, self._progress, now)

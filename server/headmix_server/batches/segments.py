@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,15 +68,21 @@ class Segments:
         self.done: set[int] = set()
 
     def resume(self) -> None:
-        """Read which lines earlier runs have answered."""
+        """Read which lines earlier runs have answered.
+
+        Raises:
+            HeadmixServerError: the store or the database cannot be reached; nothing was read, call it again later.
+        """
+        digests, recorded = list[str](), Counts()
         query = select(JobCheckpointRow).where(JobCheckpointRow.job_id == self._claim.job.id)
         with reading(self._engine) as session:
             for row in session.scalars(query.order_by(JobCheckpointRow.step)):
                 if row.digest is None:
                     raise ValueError(f"the segment {row.step} of {row.job_id} has no bytes")
-                self._digests.append(row.digest)
-                self.recorded = self.recorded.plus(read_counts(row.metrics))
-        self.done = {entry.number for entry in self.entries()}
+                digests.append(row.digest)
+                recorded = recorded.plus(read_counts(row.metrics))
+        done = {entry.number for entry in self._read(digests)}
+        self._digests, self.recorded, self.done = digests, recorded, done
 
     def add(self, entry: Entry, counts: Counts) -> None:
         """Add an answered line; it is recorded by the next `store`."""
@@ -127,7 +133,10 @@ class Segments:
 
     def entries(self) -> Iterator[Entry]:
         """Yield all recorded lines, in the order in which they were answered."""
-        for digest in self._digests:
+        yield from self._read(self._digests)
+
+    def _read(self, digests: Iterable[str]) -> Iterator[Entry]:
+        for digest in digests:
             with self._files.open_bytes(digest) as file:
                 for line in file:
                     number, _, text = line.removesuffix(b"\n").partition(b" ")

@@ -134,7 +134,10 @@ class Claims:
     def add_checkpoint(
         self, claim: Claim, *, step: int, digest: str, size_bytes: int, metrics: str = "{}", keep: int = 1
     ) -> Checkpoint:
-        """Record a state to go on from, whose bytes are already stored; the bytes of the newest `keep` are kept."""
+        """Record a state to go on from, whose bytes are already stored; the bytes of the newest `keep` are kept.
+
+        Repeating it changes nothing: that is safe when a failure left it unknown whether the state was recorded.
+        """
         row = JobCheckpointRow(
             id=new_id("ftckpt_"),
             job_id=claim.job.id,
@@ -146,6 +149,9 @@ class Claims:
         )
         with writing(self._engine) as session:
             job = self._own(session, claim)
+            same = _checkpoint(session, job.id, step, digest)
+            if same is not None:
+                return checkpoint_of(same)
             last = _last_step(session, job.id)
             session.add(row)
             session.flush()
@@ -242,3 +248,8 @@ class Claims:
 
 def _last_step(session: Session, job_id: str) -> int | None:
     return session.scalar(select(func.max(JobCheckpointRow.step)).where(JobCheckpointRow.job_id == job_id))
+
+
+def _checkpoint(session: Session, job_id: str, step: int, digest: str) -> JobCheckpointRow | None:
+    same = (JobCheckpointRow.step == step, JobCheckpointRow.digest == digest)
+    return session.scalar(select(JobCheckpointRow).where(JobCheckpointRow.job_id == job_id, *same).limit(1))
