@@ -17,7 +17,7 @@ from headmix_adapters.train.terminal.progress import readable
 MAX_LABELS = 30
 """With more labels, only those with the adapter's worst scores are shown."""
 _UNBOUNDED_WIDTH = 10_000
-_COUNTS = ("answer_tokens", "decoded_answers")
+_COUNTS = ("answer_tokens", "decoded_answers", "asked_texts")
 
 
 def print_closing(console: Console, material: Material, result: Result) -> None:

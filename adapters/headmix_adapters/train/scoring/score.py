@@ -12,6 +12,8 @@ from headmix_adapters.train.scoring.prototypes import evaluate_prototypes
 from headmix_adapters.train.scoring.zero_shot import evaluate_zero_shot
 
 SCORING_BATCH = 16
+_ASKED_TOKENS = 2**17
+"""Asking the base in words takes at most this many tokens, or as many as training reads if those are more."""
 
 
 def score_model(material: Material, model: AdaptedModel) -> Evaluation:
@@ -41,6 +43,7 @@ def score_base(material: Material) -> Evaluation | None:
     """Return the scores of the base without an adapter.
 
     None if the task cannot be put to it as a question, or texts contain added tokens, for which it has no embeddings.
+    A score of some held-out texts alone says how many (`asked_texts`).
     """
     classifier, held_out, metrics = material.recipe.classifier, material.eval.examples, material.recipe.metrics
     if material.recipe.added_tokens:
@@ -51,7 +54,8 @@ def score_base(material: Material) -> Evaluation | None:
         return evaluate_prototypes(
             material.model, classifier, material.train.examples, held_out, SCORING_BATCH, metrics
         )
-    return evaluate_zero_shot(material.model, material.text, classifier, held_out, metrics)
+    read = material.train.tokens * material.recipe.training.epochs
+    return evaluate_zero_shot(material.model, material.text, classifier, held_out, metrics, max(_ASKED_TOKENS, read))
 
 
 def _with_answers(material: Material, scored: Evaluation) -> Evaluation:

@@ -20,6 +20,7 @@ _NAMES = {
     "bleu": "BLEU",
     "chrf": "chrF",
     "decoded_answers": "decoded answers",
+    "asked_texts": "texts asked",
 }
 _KEPT = 0.9
 """The share of the moving average that each step keeps."""
