@@ -18,7 +18,9 @@ from headmix_adapters.inject.errors import AttachError
 class ClassifierModel(AdaptedModel):
     """A classifier around the model's layers; the model's own head or pooler, if any, is not used.
 
-    Label smoothing and `class_weights`, one for each label of single_label, only apply in training.
+    Label smoothing and `class_weights`, one for each label of single_label, only apply in training. Their mean over the
+    training texts should be 1, so that they don't change how large the gradients are. They change the loss's gradient
+    and not its value.
     """
 
     # The loss is a mean over texts, so Trainer averages micro-batches itself.
@@ -71,6 +73,10 @@ class ClassifierModel(AdaptedModel):
         smoothing = self.label_smoothing if self.training else 0.0
         weights = self._weights.to(logits) if self._weights is not None and self.training else None
         loss = None if labels is None else problem_loss(self.problem, logits, labels, smoothing, weights)
+        if loss is not None and labels is not None and weights is not None:
+            # Trained on the weighted loss, with the value of the plain one: how far a small batch's weighted loss is
+            # from the last one's says which labels it has, and would be taken for a run that diverges.
+            loss = problem_loss(self.problem, logits, labels, smoothing).detach() + (loss - loss.detach())
         return SequenceClassifierOutput(loss=cast("torch.FloatTensor | None", loss), logits=logits)
 
 
@@ -79,11 +85,15 @@ def problem_loss(
 ) -> Tensor:
     """Return the mean loss: cross entropy, binary cross entropy per label, or squared error.
 
-    `weights` [labels] are for single_label: how much a text of each label counts in the mean.
+    `weights` [labels] are for single_label: each text's loss is multiplied by its label's. The sum is divided by the
+    number of texts and not by their weights, or a batch of one text would take no notice of its weight.
     """
     match problem:
         case "single_label":
-            return nn.functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing)
+            if weights is None:
+                return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+            each = nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+            return (weights[labels] * each).mean()
         case "multi_label":
             smoothed = labels.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
             return nn.functional.binary_cross_entropy_with_logits(logits, smoothed)

@@ -105,6 +105,22 @@ def test_the_loss_is_the_problems_own(model: LlamaForCausalLM, ids: Tensor, prob
     torch.testing.assert_close(output.loss, functions[problem](output.logits, labels))
 
 
+def test_class_weights_change_the_losss_gradient_and_not_its_value(model: LlamaForCausalLM, ids: Tensor) -> None:
+    plain = classifier_of(model, classifier_config("a", "b", "c"))
+    labels = torch.tensor([2, 0])
+    weighted = ClassifierModel(model, plain.adapter, class_weights=[0.5, 1.0, 3.0])
+    found = []
+    for classifier in (plain, weighted):
+        classifier.train()
+        output = classifier(input_ids=ids, labels=labels)
+        output.logits.retain_grad()
+        output.loss.backward()
+        found.append((float(output.loss.detach()), output.logits.grad))
+    (value, gradient), (same, scaled) = found
+    assert same == pytest.approx(value)
+    torch.testing.assert_close(scaled, gradient * torch.tensor([[3.0], [0.5]]))
+
+
 def test_label_smoothing_moves_each_label_towards_the_uniform() -> None:
     logits = torch.tensor([[2.0, -1.0]])
     expected = nn.functional.cross_entropy(logits, torch.tensor([[0.95, 0.05]]))

@@ -24,13 +24,17 @@ def check_class_weights(weights: ClassWeights, classifier: ClassifierConfig | No
 
 
 def class_weights(weights: ClassWeights, classifier: ClassifierConfig, labels: Iterable[object]) -> list[float]:
-    """Return the weight of each label in order; `labels` are the numbers of the training texts' labels.
+    """Return the weight of each label in order, scaled so that their mean over the training texts is 1.
 
-    Balanced weights are texts / (labels that occur * texts of the label), so that every label counts the same in all.
-    A label without a weight of its own, or without a text, has weight 1.
+    `labels` are the numbers of the training texts' labels. Balanced weights are texts / (labels that occur * texts of
+    the label), so that every label counts the same in all. A label without a weight of its own has weight 1 before the
+    scaling, and so has one without a text.
     """
-    if isinstance(weights, Mapping):
-        return [weights.get(name, 1.0) for name in classifier.labels]
     counts = Counter(labels)
-    total = counts.total() / len(counts)
-    return [total / counts[number] if counts[number] else 1.0 for number in range(len(classifier.labels))]
+    if isinstance(weights, Mapping):
+        found = [weights.get(name, 1.0) for name in classifier.labels]
+    else:
+        share = counts.total() / len(counts)
+        found = [share / counts[number] if counts[number] else 1.0 for number in range(len(classifier.labels))]
+    mean = sum(found[number] * counts[number] for number in range(len(found))) / counts.total()
+    return [weight / mean for weight in found]
