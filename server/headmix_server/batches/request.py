@@ -62,7 +62,7 @@ class Counts(Frozen, frozen=True):
 
 
 class Progress(Frozen, frozen=True, omit_defaults=True):
-    """How far a batch is. `models` are exact references to the versions that its lines' names mean.
+    """How far a batch is. `models` are what `HeldModels` found its lines' names to mean, each None before.
 
     `ending` is how it will end, once that is certain. Times are Unix seconds; `reached` has that of each status.
     """
@@ -71,7 +71,7 @@ class Progress(Frozen, frozen=True, omit_defaults=True):
     ending: End | None = None
     total: int = 0
     counts: Counts = Counts()
-    models: Mapping[str, str] = msgspec.field(default_factory=dict)
+    models: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     faults: list[Fault] = msgspec.field(default_factory=list)
     reached: Mapping[str, int] = msgspec.field(default_factory=dict)
     output_file_id: str | None = None

@@ -151,14 +151,12 @@ class BatchRun:
             self._progress = msgspec.structs.replace(self._progress, faults=checked.faults)
             self._ending = "failed"
             return
-        models = dict.fromkeys(checked.models, "")
-        self._reach("in_progress", total=checked.total, models=models)
+        self._reach("in_progress", total=checked.total, models=dict.fromkeys(checked.models))
         await self._save()
 
     async def _hold_models(self, held: HeldModels) -> None:
-        chosen = {name: reference for name, reference in self._progress.models.items() if reference}
-        found = await self._patiently(lambda: held.hold(self._progress.models, chosen))
-        self._progress = msgspec.structs.replace(self._progress, models={**self._progress.models, **found})
+        models = await self._patiently(lambda: held.hold(self._progress.models))
+        self._progress = msgspec.structs.replace(self._progress, models=models)
         await self._save()
 
     # --- answering ---------------------------------------------------------------------------------------------------

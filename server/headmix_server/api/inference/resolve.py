@@ -177,7 +177,11 @@ async def hold_version(
 async def _held(
     state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW, tenant: str | None = None
 ) -> AdapterVersion:
-    """Return a version, held; `draw` is as in `Catalog.resolve`. Lines of a batch use the versions it has resolved."""
+    """Return a version, held; `draw` is as in `Catalog.resolve`. Lines of a batch use the versions it has resolved.
+
+    Raises:
+        ModelNotFound: it is not an adapter the tenant may use, or the batch's version of it is gone.
+    """
     resolved = record.line.models.version_of(reference) if record.line is not None and tenant is None else None
 
     def resolve() -> AdapterVersion:

@@ -270,6 +270,60 @@ async def test_a_restarted_server_goes_on_with_the_versions_of_the_batch(batches
     assert digests == {first.digest}
 
 
+async def test_lines_whose_version_was_deleted_while_the_server_was_down_get_no_other(
+    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
+) -> None:
+    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 1}) as rig:
+        batches, engine = BatchRig(rig, tmp_path / "work"), rig.engine
+        rig.says("x")
+        rig.publish("poet")
+        second = rig.publish("poet", b"second")
+        engine.answering = False
+        lines = [
+            chat_line("a", "poet"),
+            chat_line("b", "poet"),
+            chat_line("c", "poet"),
+            chat_line("d", adapters=[{"name": "poet"}]),
+        ]
+        made = await batches.create(lines)
+        async with batches.running():
+            messages = await engine.expect(Generate, 1)
+            await engine.send(*engine.answer(messages[0]))
+            await engine.expect(Generate, 2)
+        assert (await rig.client.delete("/v1/models/poet@2")).status_code == 200
+        engine.answering = True
+        async with batches.running():
+            ended = await batches.ended(made["id"])
+        assert ended["request_counts"] == counts(4, 1, 3)
+        answers = [line["response"] for line in batches.lines(ended["error_file_id"])]
+        errors = [(answer["status_code"], answer["body"]["error"]) for answer in answers]
+        assert [(status, error["code"]) for status, error in errors] == [(404, "model_not_found")] * 3
+        assert [error["param"] for _, error in errors] == ["model", "model", "adapters"]
+        assert all("'poet@2'" in error["message"] for _, error in errors)
+        digests = {message.adapter.digest for message in engine.of(Generate) if message.adapter is not None}
+        assert digests == {second.digest}
+
+
+async def test_a_name_that_means_nothing_when_the_batch_starts_means_nothing_to_its_end(
+    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
+) -> None:
+    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 1}) as rig:
+        batches, engine = BatchRig(rig, tmp_path / "work"), rig.engine
+        rig.says("x")
+        engine.answering = False
+        made = await batches.create([chat_line("a"), chat_line("b", "late"), chat_line("c"), chat_line("d", "late")])
+        async with batches.running():
+            messages = await engine.expect(Generate, 1)
+            rig.publish("late")
+            await engine.send(*engine.answer(messages[0]))
+            await engine.expect(Generate, 2)
+        engine.answering = True
+        async with batches.running():
+            ended = await batches.ended(made["id"])
+        assert ended["request_counts"] == counts(4, 2, 2)
+        assert {line["custom_id"] for line in batches.lines(ended["error_file_id"])} == {"b", "d"}
+
+
 async def test_lines_wait_for_their_tenants_rates_and_leave_some_for_others(batches: BatchRig) -> None:
     rig = batches.rig
     rig.state.limits.change(TENANT, {"requests_per_minute": 10, "concurrent_requests": 2}, actor="test")
