@@ -1,7 +1,4 @@
-"""The result of training, and its file, so that a run stopped before its artifact is written can continue from there.
-
-A Trainer resumed at its last step takes one more step, so finished training is never resumed.
-"""
+"""The result of training, and its file: a run that is stopped before its artifact is written continues from there."""
 
 from dataclasses import dataclass
 from pathlib import Path

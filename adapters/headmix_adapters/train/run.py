@@ -15,6 +15,7 @@ from headmix_adapters.inject import AdaptedModel, AttachedAdapter, ClassifierMod
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.recomputation import recomputed_layers
 from headmix_adapters.inject.split import split_backbone
+from headmix_adapters.train.checkpoints.ended import fit_of_ended
 from headmix_adapters.train.checkpoints.run_folder import RunFolder, RunIdentity, RunRecord, checkpoint_step
 from headmix_adapters.train.data.batches import collate
 from headmix_adapters.train.data.examples import Example
@@ -69,7 +70,7 @@ def train_adapter(
         checkpoint, record = _open_run(folder, material, references, resume=resume, reporter=reporter)
         run = _Run(material, folder, record, events, checkpoint_seconds)
         try:
-            fitted = _finished(run) if resume else None
+            fitted = None if checkpoint is None else _finished(run, checkpoint)
             if fitted is None:
                 fitted = _fit(run, checkpoint, reporter)
                 save_fit(folder.path, fitted)
@@ -80,9 +81,13 @@ def train_adapter(
             raise
 
 
-def _finished(run: "_Run") -> Fit | None:
-    """Return the result of training that ended before its artifact was written, and report what was not reported."""
-    fitted = load_fit(run.folder.path)
+def _finished(run: "_Run", checkpoint: Path) -> Fit | None:
+    """Return the result of training that ended before its artifact was written, and report what was not reported.
+
+    Raises:
+        DivergedError, TrainError: as `fit_of_ended`.
+    """
+    fitted = load_fit(run.folder.path) or fit_of_ended(checkpoint)
     if fitted is not None and run.folder.history.exists():
         with open_recorder(run.folder.history, run.events, fitted.steps):
             pass

@@ -17,9 +17,10 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.train.checkpoints.checkpoint_pace import CheckpointPace
+from headmix_adapters.train.checkpoints.ended import SCORE_PREFIX, fit_at, has_ended
 from headmix_adapters.train.data.batches import ExampleDataset, LengthBatches, collate
 from headmix_adapters.train.data.examples import Example
-from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError
+from headmix_adapters.train.errors import Interrupted, TrainError
 from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.history.events import Scores
 from headmix_adapters.train.recipe.recipe import TrainingTable
@@ -28,7 +29,6 @@ from headmix_adapters.train.terminal.interrupt import StopAtStep, stop_on_interr
 from headmix_adapters.train.terminal.progress import Progress
 from headmix_adapters.train.terminal.step_report import StepReport
 
-_SCORE = "eval_"
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 Collator: TypeAlias = Callable[[Sequence[Example]], dict[str, Tensor]]
@@ -89,7 +89,7 @@ class AdapterTrainer(Trainer):
     ) -> Scores:
         """Log and return the held-out scores under `eval_` names."""
         scores = {f"{metric_key_prefix}_{name}": value for name, value in self._scorer().items()}
-        self._report.scored(self.state, {name.removeprefix(_SCORE): value for name, value in scores.items()})
+        self._report.scored(self.state, {name.removeprefix(SCORE_PREFIX): value for name, value in scores.items()})
         self.log(scores)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
@@ -122,7 +122,7 @@ def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingSco
         # interrupted run's newest: so without early stopping there is no best, and with it the limit is two.
         save_total_limit=2 if stops_early else 1,
         load_best_model_at_end=stops_early,
-        metric_for_best_model=f"{_SCORE}{deciding.name}" if stops_early else None,
+        metric_for_best_model=f"{SCORE_PREFIX}{deciding.name}" if stops_early else None,
         greater_is_better=deciding.greater_is_better if stops_early else None,
         restore_callback_states_from_checkpoint=True,
         logging_steps=20,
@@ -167,14 +167,10 @@ def fit(
     with stop_on_interrupt(stop, progress.stopping), _explained():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state
-    if stop.requested and state.global_step < state.max_steps:
+    # Ctrl-C may have come when this step was the last anyway: a resumed run would train on.
+    if stop.requested and not has_ended(state):
         raise Interrupted(f"stopped after step {state.global_step} of {state.max_steps}")
-    tensors = model.adapter.tensors()
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise DivergedError(
-            state.global_step, "the adapter's weights are no longer finite: train with a lower learning_rate"
-        )
-    return Fit(tensors, state.global_step, _curve(state.log_history), state.max_steps)
+    return fit_at(state, model.adapter.tensors())
 
 
 @contextmanager
@@ -188,12 +184,3 @@ def _explained() -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
             raise
         raise TrainError("out of memory: train with a smaller batch_size or max_length") from error
-
-
-def _curve(history: Sequence[dict[str, float]]) -> tuple[Scores, ...]:
-    """Return all held-out scores, including a resumed run's earlier ones."""
-    entries = (
-        {name.removeprefix(_SCORE): value for name, value in entry.items() if name.startswith(_SCORE)}
-        for entry in history
-    )
-    return tuple(entry for entry in entries if entry)

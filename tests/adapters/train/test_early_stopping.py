@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.inject import AdaptedModel
@@ -20,6 +21,7 @@ from headmix_adapters.train.run import train_adapter
 from headmix_adapters.train.save import Result
 from headmix_adapters.train.scoring.evaluate import Evaluation
 from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.terminal.interrupt import StopAtStep
 
 MaterialMaker = Callable[..., Material]
 # By epoch: the second is the best, and two worse ones follow.
@@ -38,6 +40,28 @@ class Scripted:
         if len(self.epochs) == self.stop_in:
             signal.raise_signal(signal.SIGINT)
         return Evaluation({"accuracy": ACCURACIES[len(self.epochs) - 1]})
+
+
+class Killed(BaseException):
+    """The process is gone, without a chance to write anything more."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def press_at_the_end_of_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C just before a step ends."""
+    stopped = StopAtStep.on_step_end
+
+    def press(
+        stop: StopAtStep, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: object
+    ) -> TrainerControl:
+        if state.global_step == step:
+            signal.raise_signal(signal.SIGINT)
+        return stopped(stop, args, state, control, **more)
+
+    monkeypatch.setattr(StopAtStep, "on_step_end", press)
 
 
 @pytest.fixture
@@ -73,19 +97,102 @@ def test_training_stops_after_patience_epochs_and_keeps_the_best_ones_tensors(
     assert not same(finals[0], scripted.epochs[3])
 
 
+@pytest.mark.parametrize("stop_again_in", [None, 4])
 def test_an_interrupted_run_remembers_its_patience_and_its_best_epoch(
     material: MaterialMaker,
     reporter: Reporter,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     finals: list[dict[str, torch.Tensor]],
+    stop_again_in: int | None,
 ) -> None:
     scripted = Scripted(stop_in=3)
     monkeypatch.setattr(run_module, "score_model", scripted)
     loaded = material("classification", epochs=5, early_stopping_patience=2)
     with pytest.raises(Interrupted):
         train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    scripted.stop_in = stop_again_in
     train_adapter(loaded, tmp_path / "a.safetensors", resume=True, reporter=reporter)
+    assert len(scripted.epochs) == 4
+    assert same(finals[0], scripted.epochs[1])
+
+
+@pytest.mark.parametrize("in_scoring", [True, False])
+def test_ctrl_c_in_the_scoring_that_exhausts_the_patience_or_in_the_step_before_it_changes_nothing(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finals: list[dict[str, torch.Tensor]],
+    in_scoring: bool,
+) -> None:
+    scripted = Scripted(4 if in_scoring else None)
+    monkeypatch.setattr(run_module, "score_model", scripted)
+    if not in_scoring:
+        press_at_the_end_of_step(32, monkeypatch)
+    loaded = material("classification", epochs=6, early_stopping_patience=2)
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert len(scripted.epochs) == 4
+    assert same(finals[0], scripted.epochs[1])
+
+
+def test_ctrl_c_in_a_last_step_within_an_epoch_does_not_cost_its_scores(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = material("classification", max_steps=5)
+    whole = train_adapter(loaded, tmp_path / "whole.safetensors", resume=False, reporter=reporter)
+    press_at_the_end_of_step(5, monkeypatch)
+    pressed = train_adapter(loaded, tmp_path / "pressed.safetensors", resume=False, reporter=reporter)
+    assert pressed.digest == whole.digest
+    assert (tmp_path / "pressed.history.jsonl").read_bytes() == (tmp_path / "whole.history.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("training", "steps"),
+    [
+        ({"epochs": 2}, 16),
+        ({"max_steps": 5}, 5),
+        ({"epochs": 2, "score_every": 5}, 16),
+        ({"epochs": 5, "early_stopping_patience": 1}, 24),
+    ],
+)
+def test_a_run_killed_behind_its_last_checkpoint_ends_with_the_same_bytes(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: dict[str, int],
+    steps: int,
+) -> None:
+    loaded = material("classification", **training)
+    whole = train_adapter(loaded, tmp_path / "whole.safetensors", resume=False, reporter=reporter)
+    assert whole.steps == steps
+    path = tmp_path / "killed.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_fit", killed)
+        with pytest.raises(Killed):
+            train_adapter(loaded, path, resume=False, reporter=reporter)
+    continued = train_adapter(loaded, path, resume=True, reporter=reporter)
+    assert (continued.digest, continued.steps, continued.advice) == (whole.digest, steps, whole.advice)
+    assert (tmp_path / "killed.history.jsonl").read_bytes() == (tmp_path / "whole.history.jsonl").read_bytes()
+
+
+def test_a_finished_run_whose_folder_was_moved_still_has_its_best_epoch(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finals: list[dict[str, torch.Tensor]],
+) -> None:
+    scripted = Scripted()
+    monkeypatch.setattr(run_module, "score_model", scripted)
+    loaded = material("classification", epochs=5, early_stopping_patience=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_fit", killed)
+        with pytest.raises(Killed):
+            train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    (tmp_path / "a.checkpoints").rename(tmp_path / "b.checkpoints")
+    train_adapter(loaded, tmp_path / "b.safetensors", resume=True, reporter=reporter)
     assert len(scripted.epochs) == 4
     assert same(finals[0], scripted.epochs[1])
 

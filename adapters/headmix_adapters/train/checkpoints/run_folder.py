@@ -162,6 +162,11 @@ def checkpoint_step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(_CHECKPOINT))
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where a run's folder has the checkpoint of an optimizer step."""
+    return folder / f"{_CHECKPOINT}{step}"
+
+
 def _is_whole(folder: Path) -> bool:
     try:
         msgspec.json.decode((folder / _STATE_FILE).read_bytes())

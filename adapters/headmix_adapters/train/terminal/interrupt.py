@@ -34,8 +34,8 @@ class StopAtStep(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Skip the scoring of an epoch that has not ended."""
-        if self.requested and not is_scored_after(args, state):
+        """Skip the scoring of an epoch that has not ended, unless training has: the last step is always scored."""
+        if self.requested and state.global_step < state.max_steps and not is_scored_after(args, state):
             control.should_evaluate = False
             control.should_save = False
         return control
