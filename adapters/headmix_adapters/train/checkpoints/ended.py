@@ -5,6 +5,7 @@ A Trainer resumed at such a checkpoint would train on, so it is never resumed.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -26,7 +27,9 @@ def has_ended(state: TrainerState) -> bool:
     """Return whether training has ended at a state that was saved: every step is done, or the patience is exhausted."""
     if state.global_step >= state.max_steps:
         return True
-    stopping = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+    # Typed as a list, it is a dict of what callbacks have stored by the time a state exists.
+    stored = cast("Mapping[str, Any]", state.stateful_callbacks)
+    stopping = stored.get(EarlyStoppingCallback.__name__)
     if stopping is None:
         return False
     waited: int = stopping["attributes"]["early_stopping_patience_counter"]
