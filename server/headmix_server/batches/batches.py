@@ -18,7 +18,7 @@ from headmix_server.batches.request import (
     read_request,
     written,
 )
-from headmix_server.catalog.quota import Quota, stored_bytes
+from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import InvalidRequest, NotFound, RateLimitExceeded
 from headmix_server.database import audit, reading, writing
 from headmix_server.files.references import hold_file
@@ -98,7 +98,7 @@ class Batches:
 
         def hold(session: Session, job_id: str) -> None:
             _check_open(session, tenant)
-            _check_stored(session, tenant, quota)
+            quota.check_new_job(session, tenant)
             file = hold_file(session, tenant, new.input_file_id, holder=job_id)
             if file.purpose != Purpose.BATCH:
                 raise InvalidRequest(
@@ -178,15 +178,6 @@ def _check_open(session: Session, tenant: str) -> None:
     if count >= MOST_OPEN:
         raise RateLimitExceeded(
             f"The tenant has {count} batches that have not ended, the most allowed.", limit="batches"
-        )
-
-
-def _check_stored(session: Session, tenant: str, quota: Quota) -> None:
-    if quota.stored_bytes and (stored := stored_bytes(session, tenant)) >= quota.stored_bytes:
-        raise RateLimitExceeded(
-            f"The tenant stores {stored} bytes and may store {quota.stored_bytes}: there is no room for results. "
-            "Delete something first.",
-            limit="stored_bytes",
         )
 
 

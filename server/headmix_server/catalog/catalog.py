@@ -269,19 +269,19 @@ class Catalog:
                 query = query.where(VersionRow.number < min(before, 2**63 - 1))
             return read_page(session, query.order_by(VersionRow.number.desc()), limit)
 
-    def check_upload(self, tenant: str, quota: Quota, *, least: int, most: int, of_files: bool = False) -> None:
+    def check_upload(self, tenant: str, quota: Quota, *, least: int, most: int) -> None:
         """Refuse an upload of `least` to `most` bytes before it is received; see `quota.check_upload`.
 
         Raises:
             RateLimitExceeded: the tenant would exceed its quota of bytes.
         """
         with reading(self._engine) as session:
-            check_upload(session, tenant, quota, least=least, most=most, of_files=of_files)
+            check_upload(session, tenant, quota, least=least, most=most)
 
-    def read_room(self, tenant: str, *, least: int, most: int | None, of_files: bool = False) -> Room:
+    def read_room(self, tenant: str, *, least: int, most: int | None) -> Room:
         """Return the bytes that a tenant stores, for an upload of the given size; see `quota.read_room`."""
         with reading(self._engine, patience=PROMPT) as session:
-            return read_room(session, tenant, least=least, most=most, of_files=of_files)
+            return read_room(session, tenant, least=least, most=most)
 
     # --- queries for the server ----------------------------------------------------------------------------------
 

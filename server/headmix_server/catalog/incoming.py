@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from headmix_server.catalog.quota import Quota, Room, bytes_exceeded
+from headmix_server.catalog.quota import Quota, Room, Stored, bytes_exceeded
 from headmix_server.core.errors import RateLimitExceeded, ServerOverloaded
 
 RETRY_SECONDS = 1
@@ -24,7 +24,7 @@ class _Tenant:
 
     uploads: list["IncomingUpload"] = field(default_factory=list)
     arrived: int = 0
-    stored: int | None = None
+    stored: Stored | None = None
 
 
 class IncomingUpload:
@@ -77,11 +77,11 @@ class IncomingUpload:
         retry_after = RETRY_SECONDS if asked <= self._limit(room.stored) else None  # it would fit without the others
         raise bytes_exceeded(self._quota, room.stored, asked, arriving=others, retry_after=retry_after)
 
-    def _fits(self, stored: int) -> bool:
+    def _fits(self, stored: Stored) -> bool:
         return self._tenant.arrived <= self._limit(stored)
 
-    def _limit(self, stored: int) -> int:
-        return max(0, self._quota.stored_bytes - stored) + self._repeatable
+    def _limit(self, stored: Stored) -> int:
+        return max(0, self._quota.stored_bytes - stored.size_bytes) + self._repeatable
 
     def shrink(self) -> None:
         """Stop counting its bytes: they were removed, or stored."""

@@ -49,8 +49,13 @@ def hold_file(session: Session, tenant: str, file_id: str, *, holder: str) -> St
         NotFound: the tenant has no such file.
     """
     found = read_file(find_file(session, tenant, file_id))
-    add_hold(session, found.digest, holder=holder, expires=None)
+    keep_for_job(session, found.digest, found.size_bytes, job=holder)
     return found
+
+
+def keep_for_job(session: Session, digest: str, size_bytes: int, *, job: str) -> None:
+    """Keep stored bytes until the job ends; its tenant pays for them until then (`catalog.quota`)."""
+    session.add(FileHoldRow(id=_new_id(), digest=digest, holder=job, size_bytes=size_bytes, expires=None))
 
 
 def release_holds(session: Session, holder: str) -> None:
@@ -60,9 +65,9 @@ def release_holds(session: Session, holder: str) -> None:
     bury(session, *held)
 
 
-def add_hold(session: Session, digest: str, *, holder: str, expires: int | None) -> str:
-    """Add a hold on bytes that have no tombstone, and return its id."""
-    hold = secrets.token_hex(16)
+def add_hold(session: Session, digest: str, *, holder: str, expires: int) -> str:
+    """Add a process's hold on bytes that have no tombstone, and return its id."""
+    hold = _new_id()
     session.add(FileHoldRow(id=hold, digest=digest, holder=holder, expires=expires))
     return hold
 
@@ -82,6 +87,10 @@ def with_tombstones(session: Session, digests: Collection[str]) -> frozenset[str
     for some in _portions(digests):
         found.update(session.scalars(select(FileTombstoneRow.digest).where(FileTombstoneRow.digest.in_(some))))
     return frozenset(found)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
 
 
 def _portions(digests: Collection[str]) -> Iterator[list[str]]:

@@ -25,6 +25,7 @@ class FileHoldRow(Base):
     """One use of stored bytes: by a job, which `holder` names, or by a process that is about to refer to them.
 
     A process may die before it releases its hold, so that one ends at `expires`, in Unix seconds; a job's has no end.
+    `size_bytes` is what the job's tenant pays for the bytes; it is null for a process's hold, for which nobody pays.
     """
 
     __tablename__ = "file_holds"
@@ -32,6 +33,7 @@ class FileHoldRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(index=True)
     holder: Mapped[str] = mapped_column(index=True)
+    size_bytes: Mapped[int | None]
     expires: Mapped[int | None] = mapped_column(index=True)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.bytes.upload import Upload
-from headmix_server.catalog.quota import PENDING, Quota, stored_bytes
+from headmix_server.catalog.quota import PENDING, Quota, read_stored
 from headmix_server.catalog.tables import UploadRow
 from headmix_server.core.errors import InvalidRequest, NotFound, PayloadTooLarge, RateLimitExceeded
 from headmix_server.database import audit, ensure_tenant, reading, writing
@@ -93,7 +93,7 @@ class Uploads:
             ensure_tenant(session, tenant)
             _check_pending(session, tenant)
             if quota is not None:
-                quota.check_bytes(stored_bytes(session, tenant), size_bytes)
+                quota.check_bytes(read_stored(session, tenant), size_bytes)
             row = UploadRow(
                 id=f"upload_{secrets.token_hex(16)}",
                 tenant=tenant,

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import InvalidRequest, NotFound
 from headmix_server.database import audit
 from headmix_server.files.files import Files
@@ -37,16 +38,18 @@ def find_data(files: Files, tenant: str, file_id: str, *, param: str) -> DataFil
     return DataFile(id=found.id, digest=found.digest, filename=found.filename, size_bytes=found.size_bytes)
 
 
-def create_job(jobs: Jobs, tenant: str, request: FineTuning, quota: TrainingQuota) -> Job:
+def create_job(jobs: Jobs, tenant: str, request: FineTuning, quota: TrainingQuota, storage: Quota) -> Job:
     """Create a job, which the server is to check. It keeps its files' bytes, even if the files are deleted.
 
     Raises:
-        RateLimitExceeded: the tenant has the most jobs already, or has used up the day's tokens.
+        RateLimitExceeded: the tenant has the most jobs already, or has used up the day's tokens, or has no room
+            for results.
         InvalidRequest: a file does not exist any more.
     """
 
     def check_and_hold(session: Session, job_id: str) -> None:
         quota.check_new(session, tenant)
+        storage.check_new_job(session, tenant)
         for param, file in (("training_file", request.training), ("validation_file", request.validation)):
             if file is None:
                 continue

@@ -18,7 +18,11 @@ class JobRow(Base):
     """
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "tenant", "kind", "created", "id"), Index(None, "kind", "state", "created"))
+    __table_args__ = (
+        Index(None, "tenant", "kind", "created", "id"),
+        Index(None, "tenant", "state"),
+        Index(None, "kind", "state", "created"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))

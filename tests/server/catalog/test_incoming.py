@@ -10,7 +10,7 @@ import pytest
 from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.incoming import Incoming, IncomingUpload
-from headmix_server.catalog.quota import Quota, Room
+from headmix_server.catalog.quota import Quota, Room, Stored
 from headmix_server.core.errors import RateLimitExceeded, ServerOverloaded, StorageUnavailable
 from headmix_server.database import open_database
 
@@ -19,7 +19,7 @@ NO_QUOTA = Quota()
 
 
 def nothing_stored() -> Room:
-    return Room(0, 0)
+    return Room(Stored(0), 0)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ class Uploads:
         self.incoming = incoming
         self._opened = opened
 
-    def begin(self, tenant: str, quota: Quota = NO_QUOTA, room: Room = Room(0, 0)) -> IncomingUpload:  # noqa: B008 - frozen
+    def begin(self, tenant: str, quota: Quota = NO_QUOTA, room: Room = Room(Stored(0), 0)) -> IncomingUpload:  # noqa: B008 - frozen
         return self._opened.enter_context(self.incoming.upload(tenant, quota, lambda: room))
 
 
@@ -52,7 +52,7 @@ def uploads(opened: ExitStack) -> Uploads:
 
 
 def test_bytes_are_refused_where_they_exceed_the_quota_and_not_counted(uploads: Uploads) -> None:
-    quota, room = Quota(stored_bytes=BYTES), Room(30, 0)
+    quota, room = Quota(stored_bytes=BYTES), Room(Stored(30), 0)
     first, second = (uploads.begin("acme", quota, room) for _ in range(2))
     first.grow(40)
     second.grow(30)

@@ -62,4 +62,5 @@ def _show_storage(ctx: typer.Context, tenant: str | None, *, as_json: bool) -> N
     if as_json:
         print_json(stored)
     else:
-        print_table(("tenant", "stored_bytes", "limit"), [(stored.tenant, stored.stored_bytes, stored.limit)])
+        columns = ("tenant", "stored_bytes", "held_by_jobs", "limit")
+        print_table(columns, [[getattr(stored, name) for name in columns]])

@@ -17,10 +17,14 @@ class UsageLine(Part):
 
 
 class Storage(Part):
-    """The bytes of artifacts and files that a tenant stores now; a `limit` of 0 means none."""
+    """The bytes that a tenant stores now: artifacts, files, and what jobs hold; a `limit` of 0 means none.
+
+    `held_by_jobs` of them are only stored until unfinished jobs end.
+    """
 
     tenant: str
     stored_bytes: int = 0
+    held_by_jobs: int = 0
     limit: int = 0
 
 

@@ -19,6 +19,7 @@ from headmix_server.api.schemas.fine_tuning import (
     FineTuningRequest,
 )
 from headmix_server.api.state import ApiState
+from headmix_server.api.uploads.receiving import quota_of
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.fine_tuning.creation import create_job
 from headmix_server.fine_tuning.quotas import TrainingQuota
@@ -41,7 +42,8 @@ async def create_fine_tuning_job(body: FineTuningRequest, principal: AdaptersKey
         request = translate(state, principal, body)
         limits = state.limits.of(principal.tenant)
         quota = TrainingQuota(jobs=limits.training_jobs, tokens_per_day=limits.training_tokens_per_day)
-        return create_job(state.jobs, principal.tenant, request, quota)
+        storage = quota_of(state, principal.tenant)
+        return create_job(state.jobs, principal.tenant, request, quota, storage)
 
     job = await state.threads.manage(principal.tenant, create)
     state.job_created.set()

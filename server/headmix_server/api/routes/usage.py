@@ -12,7 +12,7 @@ from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.usage import StorageObject, UsageList, usage_csv, usage_object
 from headmix_server.api.state import ApiState
-from headmix_server.catalog.quota import stored_bytes
+from headmix_server.catalog.quota import read_stored
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
 from headmix_server.database import reading
 from headmix_server.tenancy.keys.principal import Principal, Scope
@@ -73,8 +73,13 @@ def _whose(principal: Principal, asked: str | None) -> str | None:
 
 def _storage(state: ApiState, tenant: str) -> StorageObject:
     with reading(state.database) as session:
-        stored = stored_bytes(session, tenant)
-    return StorageObject(tenant=tenant, stored_bytes=stored, limit=state.limits.of(tenant).stored_bytes)
+        stored = read_stored(session, tenant)
+    return StorageObject(
+        tenant=tenant,
+        stored_bytes=stored.size_bytes,
+        held_by_jobs=stored.for_jobs,
+        limit=state.limits.of(tenant).stored_bytes,
+    )
 
 
 def _groups(text: str) -> tuple[str, ...]:

@@ -25,10 +25,14 @@ class UsageObject(ResponseBody):
 
 
 class StorageObject(ResponseBody):
-    """The bytes that a tenant stores now, as its limit counts them; a `limit` of 0 means none."""
+    """The bytes that a tenant stores now, as its limit counts them; a `limit` of 0 means none.
+
+    `held_by_jobs` of them are only stored until unfinished jobs end.
+    """
 
     tenant: str
     stored_bytes: int
+    held_by_jobs: int
     limit: int
 
 

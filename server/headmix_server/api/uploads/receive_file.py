@@ -11,7 +11,7 @@ from headmix_server.api.uploads.multipart import FormFields, receive_form
 from headmix_server.api.uploads.receiving import MIB, declared_length, least_bytes, quota_of, receiving
 from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.catalog.incoming import IncomingUpload
-from headmix_server.catalog.quota import Quota, Room
+from headmix_server.catalog.quota import Quota, Room, Stored
 from headmix_server.core.errors import InvalidRequest, PayloadTooLarge
 from headmix_server.files.stored_file import Purpose, StoredFile, check_filename, read_purpose
 from headmix_server.files.uploads import PART_BYTES, Part
@@ -35,7 +35,7 @@ async def receive_file(request: Request, state: ApiState, principal: Principal) 
     """
     tenant, max_bytes = principal.tenant, state.settings.max_file_mib * MIB
     declared = declared_length(request, max_bytes, "file")
-    arriving = receiving(state, tenant, state.files.bytes.receive, declared, max_bytes=max_bytes, of_files=True)
+    arriving = receiving(state, tenant, state.files.bytes.receive, declared, max_bytes=max_bytes)
     async with state.threads.within(arriving) as (incoming, upload):
         form = await receive_form(request, _FILE, upload.write, state.threads)
         incoming.received()
@@ -78,7 +78,7 @@ def _receiving_part(
     max_bytes = state.uploads.check_part(tenant, upload_id, least=least_bytes(declared))
     # What the upload announced counts already: here its part takes a place among the uploads in progress.
     with (
-        state.incoming.upload(tenant, Quota(), lambda: Room(0, 0)) as incoming,
+        state.incoming.upload(tenant, Quota(), lambda: Room(Stored(0), 0)) as incoming,
         state.files.bytes.receive(max_bytes=max_bytes, reserve=lambda _: incoming.grow(0)) as upload,
     ):
         yield incoming, upload

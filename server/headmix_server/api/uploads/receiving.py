@@ -46,16 +46,16 @@ def least_bytes(declared: int | None) -> int:
 
 @contextmanager
 def receiving(
-    state: ApiState, tenant: str, receive: Receive, declared: int | None, *, max_bytes: int, of_files: bool = False
+    state: ApiState, tenant: str, receive: Receive, declared: int | None, *, max_bytes: int
 ) -> Iterator[tuple[IncomingUpload, Upload]]:
     """Yield an upload whose bytes count against the tenant's quota as they arrive.
 
-    An upload that certainly exceeds the quota is refused before its bytes arrive; `of_files` as in `quota.read_room`.
+    An upload that certainly exceeds the quota is refused before its bytes arrive.
     """
     quota, catalog, least = quota_of(state, tenant), state.library.catalog, least_bytes(declared)
     if quota.stored_bytes and declared is not None:
-        catalog.check_upload(tenant, quota, least=least, most=declared, of_files=of_files)
-    read_room = partial(catalog.read_room, tenant, least=least, most=declared, of_files=of_files)
+        catalog.check_upload(tenant, quota, least=least, most=declared)
+    read_room = partial(catalog.read_room, tenant, least=least, most=declared)
     with (
         state.incoming.upload(tenant, quota, read_room) as incoming,
         receive(max_bytes=max_bytes, reserve=incoming.grow) as upload,

@@ -17,7 +17,7 @@ from headmix_adapters.train.history.history import run_folder_path
 from headmix_server.core.errors import ArtifactDamaged, HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.files.files import Files
-from headmix_server.files.references import add_hold
+from headmix_server.files.references import keep_for_job
 from headmix_server.fine_tuning.request import FineTuning, read_request
 from headmix_server.fine_tuning.result import JobError
 from headmix_server.jobs.claims import Claim, ClaimLostError, Claims
@@ -246,14 +246,14 @@ class Attempt:
         tokens = self._follower.progress.trained_tokens
         artifact = artifact_of(folder, self._request)
         trained = store_results(artifact, self._shop.files, done, self._follower.started, tokens)
-        digests = [trained.artifact.digest, *(file.digest for file in trained.files)]
+        kept = (trained.artifact, *trained.files)
         return self._shop.claims.end(
             self._claim,
             "publishing",
             result=trained.json(),
             events=[NewEvent(f"Trained in {done.steps} steps; the server publishes the adapter next.")],
             within=lambda session: [
-                add_hold(session, digest, holder=self._claim.job.id, expires=None) for digest in digests
+                keep_for_job(session, result.digest, result.size_bytes, job=self._claim.job.id) for result in kept
             ],
         )
 
