@@ -93,8 +93,8 @@ class Quota:
         """
         if self.stored_bytes and (stored := read_stored(session, tenant)).size_bytes >= self.stored_bytes:
             raise RateLimitExceeded(
-                f"The tenant stores {_shown(stored)} and may store {self.stored_bytes}: there is no room for results. "
-                "Delete something first.",
+                f"The tenant may store {self.stored_bytes} bytes and stores {_shown(stored)}: there is no room for "
+                f"results. {_advice(stored)}",
                 limit="stored_bytes",
             )
 
@@ -124,7 +124,7 @@ def bytes_exceeded(
     beside = f", {arriving} of other uploads are arriving" if arriving else ""
     return RateLimitExceeded(
         f"The tenant may store {quota.stored_bytes} bytes: it stores {_shown(stored)}{beside}, and these are {more} "
-        "more." + ("" if retry_after else " Delete an adapter or a file first."),
+        f"more.{'' if retry_after else f' {_advice(stored)}'}",
         limit="stored_bytes",
         param="file",
         retry_after=retry_after,
@@ -132,8 +132,12 @@ def bytes_exceeded(
 
 
 def _shown(stored: Stored) -> str:
-    kept = f" ({stored.for_jobs} only until unfinished jobs end)" if stored.for_jobs else ""
-    return f"{stored.size_bytes} bytes{kept}"
+    until = f" ({stored.for_jobs} of them only until unfinished jobs end)" if stored.for_jobs else ""
+    return f"{stored.size_bytes}{until}"
+
+
+def _advice(stored: Stored) -> str:
+    return f"Delete an adapter or a file first{', or cancel a job' if stored.for_jobs else ''}."
 
 
 PENDING = "pending"

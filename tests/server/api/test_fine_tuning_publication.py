@@ -9,8 +9,10 @@ import pytest
 from sqlalchemy.orm import Session
 
 from harness.adapters.artifacts import classifier_config, random_artifact
-from harness.server.api_rig import TENANT, ApiRig
+from harness.server.api_rig import BASE, TENANT, ApiRig
 from headmix_server.core.errors import StorageUnavailable
+from headmix_server.database import writing
+from headmix_server.files.references import keep_for_job
 from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
 from headmix_server.jobs.changes import read_job
 from headmix_server.jobs.jobs import Jobs
@@ -42,6 +44,9 @@ async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str
         scores={"adapter": {"answer_nll": 1.5}},
     )
     rig.state.jobs.move(job["id"], before={"queued"}, after="publishing", result=result.json())
+    with writing(rig.state.database) as session:
+        for kept in (result.artifact, *result.files):
+            keep_for_job(session, kept.digest, kept.size_bytes, job=job["id"])
     identity: str = job["id"]
     return identity
 
@@ -154,7 +159,19 @@ async def test_an_artifact_that_cannot_be_served_ends_the_job(rig: ApiRig, tmp_p
     assert (ended["status"], ended["error"]["code"], ended["fine_tuned_model"]) == ("failed", "invalid_adapter", None)
 
 
-async def test_a_result_beyond_the_tenants_quota_ends_the_job(rig: ApiRig, tmp_path: Path) -> None:
+async def test_a_result_beyond_the_tenants_stored_bytes_is_published_and_the_next_job_is_refused(
+    rig: ApiRig, tmp_path: Path
+) -> None:
+    job = await trained(rig, tmp_path)
+    rig.state.limits.change(TENANT, {"stored_bytes": 1}, actor="test")
+    await check_all(rig)
+    assert (await get(rig, {"id": job}))["status"] == "succeeded"
+    (data, *_) = rig.state.files.list(TENANT, purpose="fine-tune").files
+    refused = await rig.client.post(URL, json={"model": BASE, "training_file": data.id})
+    assert (refused.status_code, "no room for results" in refused.json()["error"]["message"]) == (429, True)
+
+
+async def test_a_result_beyond_the_tenants_limit_of_adapters_ends_the_job(rig: ApiRig, tmp_path: Path) -> None:
     job = await trained(rig, tmp_path)
     rig.publish("other")
     rig.state.limits.change(TENANT, {"adapters": 1}, actor="test")

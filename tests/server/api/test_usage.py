@@ -76,13 +76,19 @@ async def test_a_tenant_sees_what_it_stores_and_how_much_it_may(rig: ApiRig) -> 
         return (await rig.client.get(URL, params=params, headers=headers)).json()["storage"]
 
     reader = rig.key(Scope.INFERENCE)
-    own = {"tenant": TENANT, "stored_bytes": first.size_bytes + file.size_bytes, "limit": 20}
+    own = {"tenant": TENANT, "stored_bytes": first.size_bytes + file.size_bytes, "held_by_jobs": 0, "limit": 20}
     assert own["stored_bytes"] == 12
     assert await storage(reader) == await storage(reader, tenant=TENANT) == await storage(rig.key()) == own
-    assert await storage(rig.key(), tenant=OTHER_TENANT) == {"tenant": OTHER_TENANT, "stored_bytes": 3, "limit": 0}
+    theirs = {"tenant": OTHER_TENANT, "stored_bytes": 3, "held_by_jobs": 0, "limit": 0}
+    assert await storage(rig.key(), tenant=OTHER_TENANT) == theirs
     refused = await rig.client.post("/v1/files", data={"purpose": "batch"}, files={"file": ("b.jsonl", b"123456789")})
     assert refused.status_code == 429
     assert "may store 20 bytes: it stores 12" in refused.json()["error"]["message"]
+    body = {"input_file_id": file.id, "endpoint": "/v1/completions", "completion_window": "24h"}
+    assert (await rig.client.post("/v1/batches", json=body)).status_code == 200
+    assert await storage(reader) == own  # the batch has nothing that the tenant does not pay for already
+    assert (await rig.client.delete(f"/v1/files/{file.id}")).status_code == 200
+    assert await storage(reader) == {**own, "held_by_jobs": file.size_bytes}
 
 
 async def test_tokens_of_a_request_that_was_left_count_and_those_of_one_never_served_do_not(rig: ApiRig) -> None:

@@ -288,8 +288,8 @@ class Settings(BaseSettings):
     limit_stored_bytes: Limit = Field(
         0,
         ge=0,
-        description="Maximum bytes of stored artifacts and files per tenant; 0 means no limit. Per-tenant limits "
-        "override it.",
+        description="Maximum bytes per tenant of artifacts, files and what unfinished jobs hold; 0 means no limit. "
+        "Per-tenant limits override it.",
     )
     limit_training_jobs: Limit = Field(
         0,

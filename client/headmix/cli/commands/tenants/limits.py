@@ -23,7 +23,7 @@ def limits(
     ] = None,
     concurrent_requests: Annotated[str | None, typer.Option(metavar="N", help="Concurrent requests.")] = None,
     adapters: Annotated[str | None, typer.Option(metavar="N", help="Adapter names.")] = None,
-    stored_bytes: Annotated[str | None, typer.Option(metavar="N", help="Bytes of artifacts and files.")] = None,
+    stored_bytes: Annotated[str | None, typer.Option(metavar="N", help="Bytes of artifacts, files and jobs.")] = None,
     training_jobs: Annotated[str | None, typer.Option(metavar="N", help="Unfinished fine-tuning jobs.")] = None,
     training_tokens_per_day: Annotated[
         str | None, typer.Option(metavar="N", help="Tokens per UTC day that fine-tuning jobs read.")
