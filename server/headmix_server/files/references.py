@@ -6,7 +6,7 @@ process dies when.
 """
 
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from sqlalchemy import String, column, delete, select, table
 from sqlalchemy.orm import Session
@@ -49,13 +49,14 @@ def hold_file(session: Session, tenant: str, file_id: str, *, holder: str) -> St
         NotFound: the tenant has no such file.
     """
     found = read_file(find_file(session, tenant, file_id))
-    keep_for_job(session, found.digest, found.size_bytes, job=holder)
+    keep_for_job(session, {found.digest: found.size_bytes}, job=holder)
     return found
 
 
-def keep_for_job(session: Session, digest: str, size_bytes: int, *, job: str) -> None:
-    """Keep stored bytes until the job ends; its tenant pays for them until then (`catalog.quota`)."""
-    session.add(FileHoldRow(id=_new_id(), digest=digest, holder=job, size_bytes=size_bytes, expires=None))
+def keep_for_job(session: Session, sizes: Mapping[str, int], *, job: str) -> None:
+    """Keep stored bytes until the job ends, given the size of each digest; its tenant pays for them until then."""
+    for digest, size in sizes.items():
+        session.add(FileHoldRow(id=_new_id(), digest=digest, holder=job, size_bytes=size, expires=None))
 
 
 def release_holds(session: Session, holder: str) -> None:

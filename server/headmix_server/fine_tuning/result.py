@@ -37,6 +37,12 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     fine_tuned_model: str | None = None
 
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The size in bytes of each digest that it has among the stored files."""
+        of_files = {file.digest: file.size_bytes for file in self.files}
+        return {**of_files, self.artifact.digest: self.artifact.size_bytes}
+
     def json(self) -> str:
         """Return the text that the job's row keeps."""
         return msgspec.json.encode(self).decode()

@@ -45,8 +45,7 @@ async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str
     )
     rig.state.jobs.move(job["id"], before={"queued"}, after="publishing", result=result.json())
     with writing(rig.state.database) as session:
-        for kept in (result.artifact, *result.files):
-            keep_for_job(session, kept.digest, kept.size_bytes, job=job["id"])
+        keep_for_job(session, result.sizes, job=job["id"])
     identity: str = job["id"]
     return identity
 

@@ -262,7 +262,7 @@ def buried(engine: Engine) -> set[str]:
 
 def test_a_job_that_ends_lets_go_of_its_files(jobs: Jobs, worker: Callable[..., Claims], engine: Engine) -> None:
     def hold(session: Session, job_id: str) -> None:
-        keep_for_job(session, "data", 4, job=job_id)
+        keep_for_job(session, {"data": 4}, job=job_id)
 
     claims = worker()
     for _ in range(2):
@@ -306,7 +306,7 @@ def test_what_a_renewal_takes_along_is_written_with_it_or_not_at_all(
     with pytest.raises(RateLimitExceeded):
         claims.renew(claim, worked=5.0, within=fail)
     assert jobs.get("acme", job.id).worked == 0.0
-    claims.renew(claim, worked=5.0, within=lambda session: keep_for_job(session, "x", 1, job=job.id))
+    claims.renew(claim, worked=5.0, within=lambda session: keep_for_job(session, {"x": 1}, job=job.id))
     assert jobs.get("acme", job.id).worked == 5.0
 
 

@@ -162,7 +162,7 @@ def test_a_result_counts_before_it_is_published_and_is_published_even_beyond_the
         claim,
         "publishing",
         result="{}",
-        within=lambda session: keep_for_job(session, artifact.digest, SIZE, job=claim.job.id),
+        within=lambda session: keep_for_job(session, {artifact.digest: SIZE}, job=claim.job.id),
     )
     assert stored(engine) == Stored(SIZE, SIZE)
     catalog = Catalog(engine)

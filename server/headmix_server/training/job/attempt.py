@@ -246,15 +246,12 @@ class Attempt:
         tokens = self._follower.progress.trained_tokens
         artifact = artifact_of(folder, self._request)
         trained = store_results(artifact, self._shop.files, done, self._follower.started, tokens)
-        kept = (trained.artifact, *trained.files)
         return self._shop.claims.end(
             self._claim,
             "publishing",
             result=trained.json(),
             events=[NewEvent(f"Trained in {done.steps} steps; the server publishes the adapter next.")],
-            within=lambda session: [
-                keep_for_job(session, result.digest, result.size_bytes, job=self._claim.job.id) for result in kept
-            ],
+            within=lambda session: keep_for_job(session, trained.sizes, job=self._claim.job.id),
         )
 
     def _fail(self, code: str, message: str) -> str:
