@@ -52,8 +52,8 @@ def test_usage_is_of_the_days_tenant_and_groups_asked_for(server: FakeServer, ru
 
 
 def test_stored_bytes_are_shown_with_their_limit(server: FakeServer, run: Run) -> None:
-    storage = {"tenant": "acme", "stored_bytes": 12, "limit": 20}
+    storage = {"tenant": "acme", "stored_bytes": 12, "held_by_jobs": 5, "limit": 20}
     server.script("GET", "/v1/usage?group_by=&tenant=acme", Reply.of(listing(USAGE_LINE) | {"storage": storage}))
     shown = run("usage", "--storage", "--tenant", "acme").stdout
-    assert [line.split() for line in shown.splitlines() if "acme" in line] == [["acme", "12", "20"]]
+    assert [line.split() for line in shown.splitlines() if "acme" in line] == [["acme", "12", "5", "20"]]
     assert json.loads(run("usage", "--storage", "--tenant", "acme", "--json").stdout) == storage
