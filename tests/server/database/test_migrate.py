@@ -11,9 +11,10 @@ from sqlalchemy import Engine, text
 
 from harness.adapters.records import BASE, record_of
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.database import Base, DatabaseUnusable, open_database
+from headmix_server.catalog.tables import FileRow
+from headmix_server.database import Base, DatabaseUnusable, ensure_tenant, open_database, writing
 from headmix_server.database.migrate import alembic_config
-from headmix_server.files.tables import UploadPartRow
+from headmix_server.files.tables import FileHoldRow, UploadPartRow
 from headmix_server.jobs.tables import JobRow
 from headmix_server.tenancy.keys.keys import Keys
 
@@ -94,6 +95,24 @@ def test_artifacts_of_before_count_as_accepted_for_the_base_their_header_names(e
         assert connection.execute(text("SELECT base, base_name FROM identity")).one() == (None, None)
     assert bases == [BASE.fingerprint] * 3
     assert catalog.resolve("acme", "a").accepted_for == BASE.fingerprint
+
+
+def test_holds_of_jobs_of_before_have_the_size_of_their_file(engine: Engine) -> None:
+    with writing(engine) as session:
+        ensure_tenant(session, "acme")
+        session.add(
+            FileRow(
+                id="f", tenant="acme", purpose="batch", filename="f", digest="d", size_bytes=7, created=1, expires=None
+            )
+        )
+        session.add_all([FileHoldRow(id=f"h-{digest}", digest=digest, holder="job") for digest in ("d", "e")])
+        session.add(FileHoldRow(id="h-process", digest="d", holder="process", expires=2**40))
+    with engine.execution_options(immediate=True).begin() as connection:
+        config = alembic_config(connection)
+        command.downgrade(config, "0009")
+        command.upgrade(config, "head")
+        rows = connection.execute(text("SELECT id, size_bytes FROM file_holds ORDER BY id")).all()
+    assert rows == [("h-d", 7), ("h-e", None), ("h-process", None)]
 
 
 def test_a_database_of_a_newer_headmix_is_refused_with_both_versions(empty_database_url: str) -> None:

@@ -55,7 +55,6 @@ def _create_files() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("holder", sa.String(), nullable=False),
-        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
         sa.Column("expires", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_file_holds"),
     )
@@ -126,7 +125,6 @@ def _create_jobs() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
     op.create_index("ix_jobs_tenant_kind_created_id", "jobs", ["tenant", "kind", "created", "id"])
-    op.create_index("ix_jobs_tenant_state", "jobs", ["tenant", "state"])
     op.create_index("ix_jobs_kind_state_created", "jobs", ["kind", "state", "created"])
     op.create_table(
         "job_events",
