@@ -162,6 +162,13 @@ def read_stored(session: Session, tenant: str) -> Stored:
     return Stored(int(size) + int(session.scalars(pending).one()), int(kept))
 
 
+def held_for_jobs(session: Session, tenant: str, digest: str) -> int:
+    """Return how many bytes of this digest the tenant pays for until its unfinished jobs end; 0 if no job has it."""
+    own = _own(tenant)
+    held = select(func.max(own.c.size_bytes)).where(own.c.digest == digest, own.c.for_job == 1)
+    return session.scalar(held) or 0
+
+
 def read_room(session: Session, tenant: str, *, least: int, most: int | None) -> Room:
     """Return what a tenant stores, for an upload of `least` to `most` bytes; `most` None means any size.
 

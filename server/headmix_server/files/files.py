@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select, tuple_
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.bytes.upload import Upload
-from headmix_server.catalog.quota import Quota
+from headmix_server.catalog.quota import Quota, held_for_jobs
 from headmix_server.catalog.tables import FileRow
 from headmix_server.database import SERVER, audit, reading, writing
 from headmix_server.files.bytes import BLOCK_BYTES, FileBytes, copy_verified
@@ -25,6 +25,14 @@ from headmix_server.files.writer import BytesWriter
 
 Source = Path | BinaryIO | Iterable[bytes]
 _ANY_SIZE = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedFile:
+    """What a file was, and how many of its bytes its tenant still pays for until its unfinished jobs end."""
+
+    file: StoredFile
+    held_by_jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,8 @@ class Files:
             self.writer.keep(upload)
             return upload.digest
 
-    def delete(self, tenant: str, file_id: str, *, actor: str = SERVER) -> StoredFile:
-        """Delete a file, and its bytes unless others use them; return what it was.
+    def delete(self, tenant: str, file_id: str, *, actor: str = SERVER) -> DeletedFile:
+        """Delete a file, and its bytes unless others use them.
 
         Raises:
             NotFound: the tenant has no such file.
@@ -122,8 +130,9 @@ class Files:
             session.delete(row)
             bury(session, gone.digest)
             audit(session, actor, tenant, "file.delete", gone.id, digest=gone.digest)
+            held = held_for_jobs(session, tenant, gone.digest)
         self.removal.run()
-        return gone
+        return DeletedFile(gone, held)
 
     @contextmanager
     def _received(self, source: Source) -> Iterator[Upload]:

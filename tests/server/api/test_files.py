@@ -57,7 +57,12 @@ async def test_a_file_comes_back_as_it_was_sent(rig: ApiRig) -> None:
     assert answer.content == content
     assert answer.headers["etag"] == f'"sha256:{hashlib.sha256(content).hexdigest()}"'
     assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''Chats%20%E2%80%93%201.jsonl"
-    assert (await rig.client.delete(path)).json() == {"object": "file", "id": made["id"], "deleted": True}
+    assert (await rig.client.delete(path)).json() == {
+        "object": "file",
+        "id": made["id"],
+        "deleted": True,
+        "held_by_jobs": 0,
+    }
     for gone in (await rig.client.get(path), await rig.client.get(f"{path}/content"), await rig.client.delete(path)):
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
     assert stored(rig) == set()

@@ -150,5 +150,5 @@ def test_an_unreachable_bucket_refuses_files_and_loses_none(
     with pytest.raises(StorageUnavailable), files.open("acme", old.id):
         pass
     assert files.list("acme").files == (old,)
-    assert files.delete("acme", old.id) == old
+    assert files.delete("acme", old.id).file == old
     assert files.list("acme").files == ()

@@ -94,7 +94,7 @@ def test_another_tenants_file_does_not_exist(files: Files) -> None:
 def test_a_deleted_file_and_its_bytes_are_gone_unless_another_has_them(files: Files, engine: Engine) -> None:
     first, second, theirs = put(files, b"same"), put(files, b"same"), put(files, b"same", tenant="other")
     for mine in (first, second):
-        assert files.delete("acme", mine.id) == mine
+        assert files.delete("acme", mine.id).file == mine
         with pytest.raises(NotFound):
             files.get("acme", mine.id)
         assert there(files) == {first.digest}

@@ -103,8 +103,8 @@ def test_bytes_of_jobs_files_and_artifacts_count_once_and_for_their_own_tenant(
     catalog.publish("acme", "tone", record_of(content("a")))
     catalog.publish("acme", "mood", record_of(content("b")))
     assert stored(engine) == Stored(2 * SIZE, 0)
-    for file in files.list("acme").files:
-        files.delete("acme", file.id)
+    assert {files.delete("acme", file.id).held_by_jobs for file in files.list("acme").files} == {SIZE}
+    assert files.delete("acme", put(files, content("b"))).held_by_jobs == 0
     assert (stored(engine), stored(engine, "other")) == (Stored(2 * SIZE, 0), Stored(SIZE, 0))
     assert stored(engine, "nobody") == Stored(0)
 

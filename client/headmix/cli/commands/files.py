@@ -9,7 +9,7 @@ import typer
 from headmix.cli.output import JsonOption, moment, print_fields, print_json, print_table, say, size
 from headmix.cli.progress import transfer_bar
 from headmix.cli.session import Session
-from headmix.types.jobs.file import File
+from headmix.types.jobs.file import DeletedFile, File
 
 files_app = typer.Typer(no_args_is_help=True, help="Upload data for jobs, and read what jobs wrote.")
 
@@ -101,7 +101,13 @@ def delete(
         typer.confirm(f"Delete {file_id}?", abort=True)
     with Session.of(ctx).client() as client:
         gone = client.files.delete(file_id)
-    say(f"deleted {gone.id}")
+    say(f"deleted {gone.id}{_still(gone)}")
+
+
+def _still(gone: DeletedFile) -> str:
+    if not gone.held_by_jobs:
+        return ""
+    return f"; {gone.held_by_jobs} bytes count towards stored_bytes until the jobs that use them end"
 
 
 def print_files(found: Sequence[File]) -> None:

@@ -69,7 +69,7 @@ def download(file_id: str) -> Request[bytes]:
 
 
 def delete(file_id: str) -> Request[DeletedFile]:
-    """Delete a file; jobs that were made with it keep what they need.
+    """Delete a file; jobs that were made with it keep its bytes, which count until they end.
 
     Raises:
         NotFoundError: no such file.

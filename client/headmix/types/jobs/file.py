@@ -16,10 +16,11 @@ class File(Result):
 
 
 class DeletedFile(Result):
-    """The deletion of a file."""
+    """The deletion of a file; `held_by_jobs` of its bytes count towards the tenant's until unfinished jobs end."""
 
     id: str
     deleted: bool = True
+    held_by_jobs: int = 0
 
 
 class FileList(Part):

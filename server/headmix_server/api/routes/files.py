@@ -108,11 +108,11 @@ async def get_content(request: Request, file_id: str, principal: AdaptersKey, st
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, principal: AdaptersKey, state: State) -> FileDeleted:
-    """Delete a file. Jobs that were made with it keep what they need."""
+    """Delete a file. Jobs that were made with it keep its bytes, which count until they end."""
     gone = await state.threads.store(
         principal.tenant, state.files.delete, principal.tenant, file_id, actor=principal.actor
     )
-    return FileDeleted(id=gone.id)
+    return FileDeleted(id=gone.file.id, held_by_jobs=gone.held_by_jobs)
 
 
 async def _begun(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -42,11 +42,12 @@ class FileList(ResponseBody):
 
 
 class FileDeleted(ResponseBody):
-    """A deleted file."""
+    """A deleted file; `held_by_jobs` of its bytes count towards `stored_bytes` until unfinished jobs end."""
 
     object: Literal["file"] = "file"
     id: str
     deleted: Literal[True] = True
+    held_by_jobs: int
 
 
 class ExpiresAfter(RequestBody):

@@ -55,3 +55,9 @@ def test_delete_asks_first(server: FakeServer, run: Run) -> None:
     assert run("files", "delete", FILE_ID).exit_code == 1
     assert server.received == []
     assert run("files", "delete", FILE_ID, "--yes").stdout == f"deleted {FILE_ID}\n"
+
+
+def test_delete_says_how_many_bytes_still_count_because_jobs_use_them(server: FakeServer, run: Run) -> None:
+    server.script("DELETE", f"/v1/files/{FILE_ID}", Reply.of({"id": FILE_ID, "deleted": True, "held_by_jobs": 5}))
+    shown = run("files", "delete", FILE_ID, "--yes").stdout
+    assert shown == f"deleted {FILE_ID}; 5 bytes count towards stored_bytes until the jobs that use them end\n"
