@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import msgspec
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from headmix_adapters.artifact import Artifact, digest_file
 from headmix_adapters.config import SiteConfig
 from headmix_adapters.headmap.head_map import HeadMap
+from headmix_adapters.train.held_out_record import scored_on, table_in
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """One adapter. `scores` are the held-out scores in its header, `held_out` the digest of the data they are on.
+    """One adapter. `scores` are the held-out scores in its header, `held_out` identifies the data they are on.
 
-    `head_map` is None if the base was not found.
+    `held_out` is None if the header does not say; `head_map` is None if the base was not found.
     """
 
     name: str
@@ -50,8 +51,7 @@ class Comparison(msgspec.Struct, frozen=True):
 def compared(artifact: Artifact, name: str, head_map: HeadMap | None) -> Compared:
     """Return what is compared of an artifact."""
     config, training = artifact.config, artifact.config.training
-    held_out = _inner(training, "data", "eval").get("digest")
-    scores = _inner(training, "metrics", "adapter")
+    scores = table_in(training, "metrics", "adapter")
     return Compared(
         name=name,
         path=str(artifact.path),
@@ -65,7 +65,7 @@ def compared(artifact: Artifact, name: str, head_map: HeadMap | None) -> Compare
         parameters=artifact.num_parameters,
         bytes=artifact.size_bytes,
         scores={key: float(value) for key, value in scores.items() if _is_number(value)},
-        held_out=held_out if isinstance(held_out, str) else None,
+        held_out=scored_on(training),
         head_map=head_map,
     )
 
@@ -74,8 +74,13 @@ def compare(adapters: Sequence[Compared], notes: Sequence[str] = ()) -> Comparis
     """Put adapters next to each other."""
     remarks = list(notes)
     scored = [one for one in adapters if one.scores]
-    if len({one.held_out for one in scored}) > 1 or any(one.held_out is None for one in scored):
-        remarks.append("the scores are on different held-out data, or don't say on which: they cannot be compared")
+    if len({one.held_out for one in scored if one.held_out is not None}) > 1:
+        remarks.append("the scores are on different held-out data: they cannot be compared")
+    if unknown := [one.name for one in scored if one.held_out is None]:
+        remarks.append(
+            f"the header of {', '.join(unknown)} does not say which held-out data its scores are on: "
+            "it is unknown whether they can be compared"
+        )
     if unscored := [one.name for one in adapters if not one.scores]:
         remarks.append(f"no scores in the header of {', '.join(unscored)}")
     if len({one.fingerprint for one in adapters}) > 1:
@@ -108,14 +113,6 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     if any(one == other for one, other in combinations(names, 2)):
         return [str(path.with_suffix("")) for path in paths]
     return names
-
-
-def _inner(values: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """Return a table within a header's free-form record; empty if there is none."""
-    inner: Any = values
-    for key in keys:
-        inner = inner.get(key) if isinstance(inner, dict) else None
-    return inner if isinstance(inner, dict) else {}
 
 
 def _is_number(value: object) -> TypeGuard[float]:

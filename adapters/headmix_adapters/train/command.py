@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from headmix_adapters.artifact import ArtifactError
+from headmix_adapters.artifact import ArtifactError, open_artifact
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_adapters.pictures.canvas import PictureFormat
 from headmix_adapters.train.errors import DataError, DivergedError, Interrupted, RecipeError, TargetError, TrainError
+from headmix_adapters.train.held_out_record import remark_on_rows
 from headmix_adapters.train.history.event_log import EventLog, open_events
 from headmix_adapters.train.history.events import Diverged, Done, Event, Failed, Interruption
 from headmix_adapters.train.publisher import Publisher
@@ -227,14 +228,23 @@ def _draw(result: "Result", material: "Material", command: Command, reporter: Re
 
 
 def _evaluate(material: "Material", artifact: Path, reporter: Reporter) -> None:
+    """Score an artifact and the base.
+
+    Raises:
+        RecipeError: the artifact may have learned the held-out rows.
+    """
+    from headmix_adapters.train.save import training_record
     from headmix_adapters.train.scoring.closing import print_table
     from headmix_adapters.train.scoring.score import score_artifact, score_base
 
+    remark = remark_on_rows(open_artifact(artifact).config.training, training_record(material, steps=0))
     with reporter.stage("scoring the adapter"):
         adapter = score_artifact(material, artifact)
     with reporter.stage("scoring the base without an adapter"):
         base = score_base(material)
     print_table(Console(), material, {"base": base, "adapter": adapter})
+    if remark is not None:
+        typer.echo(remark)
 
 
 def _push(result: "Result", material: "Material", command: Command, reporter: Reporter) -> None:

@@ -30,7 +30,7 @@ from headmix_adapters.train.added_tokens import AddedVocabulary, require_sayable
 from headmix_adapters.train.data.example_prompts import examples_from
 from headmix_adapters.train.data.examples import Encoded, encode_classification, encode_generation
 from headmix_adapters.train.data.forms.training_rows import read_training_rows
-from headmix_adapters.train.data.held_out import split_rows
+from headmix_adapters.train.data.held_out import rows_digest, split_rows
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.recipe import Precision, Recipe
@@ -45,7 +45,8 @@ _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
 class Material:
     """A recipe's base and data. `model` has the precision that serving uses on this machine; it computes the scores.
 
-    `notes` say what of the data is left out.
+    `notes` say what of the data is left out. `held_out_rows` is an identity of the held-out rows if they are split from
+    the training file; if they have a file, that is known by its digest.
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class Material:
     eval: Encoded
     files: dict[str, Path]
     notes: tuple[str, ...] = ()
+    held_out_rows: str | None = None
 
 
 def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
@@ -86,7 +88,19 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     if recipe.added_tokens and not model.config.tie_word_embeddings:
         for part in encoded.values():
             require_sayable(part.examples, base.shape.vocab_size)
-    return Material(recipe, base, model, text, config, layers, encoded["train"], encoded["eval"], files, notes)
+    return Material(
+        recipe=recipe,
+        base=base,
+        model=model,
+        text=text,
+        config=config,
+        layers=layers,
+        train=encoded["train"],
+        eval=encoded["eval"],
+        files=files,
+        notes=notes,
+        held_out_rows=rows_digest(rows["eval"]) if recipe.data.eval is None else None,
+    )
 
 
 def _read_text(base: ResolvedBase) -> BaseText:

@@ -113,6 +113,7 @@ def training_record(material: Material, steps: int) -> dict[str, Any]:
                 "truncated": data[name].truncated,
                 "dropped": data[name].dropped,
                 "excluded": data[name].excluded,
+                **({"rows": material.held_out_rows} if name == "eval" and material.held_out_rows is not None else {}),
             }
             for name, path in material.files.items()
         },

@@ -94,6 +94,23 @@ def test_scores_on_different_data_are_remarked_on(files: tuple[Path, Path], shap
     assert "note: no scores in the header of other" in run(*files)[1]
 
 
+def test_scores_on_other_splits_of_one_file_are_on_different_data(files: tuple[Path, Path], shape: BaseShape) -> None:
+    def split(rows: str | None) -> dict[str, Any]:
+        made = record(0.9)
+        made["data"]["train"] = {"digest": "sha256:aa"}
+        made["data"]["eval"] |= {} if rows is None else {"rows": rows}
+        return made
+
+    for path, rows in zip(files, ("sha256:r1", "sha256:r2"), strict=True):
+        random_artifact(path, shape, training=split(rows))
+    assert "note: the scores are on different held-out data" in run(*files)[1]
+    random_artifact(files[1], shape, training=split("sha256:r1"))
+    assert "held-out" not in run(*files)[1]
+    for path in files:
+        random_artifact(path, shape, training=split(None))
+    assert "the header of one, other does not say which held-out data its scores are on" in run(*files)[1]
+
+
 def test_text_from_a_file_cannot_control_the_terminal(files: tuple[Path, Path]) -> None:
     scores = {"metrics": {"adapter": {"acc\x1b[31m": 1, "worse": "text", "yes": True}}}
     files[1].write_bytes(with_description(files[1].read_bytes(), {"training": scores}))

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from headmix_adapters.artifact.digest import digest_bytes
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import DataError
 
@@ -49,6 +50,12 @@ def _chosen(groups: Sequence[Sequence[int]], labels: Sequence[str], share: float
             taken.append(group)
     something_of_each = taken[: len(groups) - 1] or [min(groups, key=len)]
     return [number for group in something_of_each for number in group]
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """Return an identity of rows: the same for the same fields, in whatever order the rows and fields are."""
+    lines = sorted(json.dumps(row.fields, sort_keys=True, default=str) for row in rows)
+    return digest_bytes("\n".join(lines).encode())
 
 
 def question_of(row: Row) -> str:

@@ -80,6 +80,31 @@ def test_eval_only_scores_the_file_and_writes_nothing(recipe_path: Path) -> None
     assert path.read_bytes() == before
 
 
+def test_eval_only_refuses_another_split_of_the_file_the_adapter_learned_from(recipe_path: Path) -> None:
+    recipe_path.write_text(
+        recipe_path.read_text().replace('eval = "classification.eval.jsonl"', "eval_share = 0.3"), encoding="utf-8"
+    )
+    assert invoke(recipe_path, "--max-steps", "2")[0] == 0
+    code, out, _ = invoke(recipe_path, "--eval-only")
+    assert (code, "held out: 9 texts" in out, "warning" in out) == (0, True, False)
+    assert "so it may have learned them" in refused(recipe_path, "--eval-only", "--seed", "11")
+    recipe_path.write_text(recipe_path.read_text().replace("eval_share = 0.3", "eval_share = 0.2"))
+    assert "so it may have learned them" in refused(recipe_path, "--eval-only")
+    recipe_path.write_text(recipe_path.read_text().replace("eval_share = 0.2", 'eval = "classification.train.jsonl"'))
+    code, out, _ = invoke(recipe_path, "--eval-only")
+    assert code == 0
+    assert "warning: these texts are of the file that the adapter was trained on" in out
+
+
+def test_eval_only_says_if_a_file_is_not_the_one_of_the_recorded_scores(recipe_path: Path) -> None:
+    assert invoke(recipe_path, "--max-steps", "2")[0] == 0
+    path = recipe_path.parent / "classification.eval.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
+    code, out, _ = invoke(recipe_path, "--eval-only")
+    assert code == 0
+    assert "note: the scores in the adapter's header are on other held-out texts" in out
+
+
 def test_the_events_of_a_run_can_be_read_by_a_program(recipe_path: Path) -> None:
     path, artifact = recipe_path.parent / "events.jsonl", recipe_path.parent / "adapters" / FINAL
     assert invoke(recipe_path, "--events", path)[0] == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headmix_adapters.train.data.held_out import split_rows
+from headmix_adapters.train.data.held_out import rows_digest, split_rows
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import DataError
 
@@ -22,6 +22,15 @@ def test_each_label_is_held_out_by_its_share() -> None:
     assert sorted(map(id, train + held_out)) == sorted(map(id, rows))
     assert split_rows(rows, 0.1, seed=1) == (train, held_out)
     assert split_rows(rows, 0.1, seed=2) != (train, held_out)
+
+
+def test_rows_are_the_same_in_any_order_and_others_are_not() -> None:
+    rows = texts(("a", "x"), ("b", "y"))
+    assert rows_digest(rows) == rows_digest(rows[::-1])
+    assert rows_digest(rows) == rows_digest([Row("e.csv:9", dict(reversed(row.fields.items()))) for row in rows])
+    assert rows_digest(rows) != rows_digest(rows[:1])
+    assert rows_digest(rows) != rows_digest(texts(("a", "x"), ("b", "x")))
+    assert rows_digest(rows) != rows_digest([*rows, rows[0]])
 
 
 @given(
