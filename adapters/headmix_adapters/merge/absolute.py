@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from msgspec import UNSET
 from torch import Tensor
 
 from headmix_adapters.config import AdapterConfig, ClassifierConfig
@@ -33,7 +34,10 @@ def merged_head(additions: Sequence[Addition], *, first: bool) -> Head:
     """
     configs = [addition.artifact.config for addition in additions]
     own = configs[0].classifier
-    if first or all(config.classifier is None for config in configs):
+    without_heads = all(config.classifier is None for config in configs)
+    if first and without_heads:
+        raise MergeError("first_head", "none of the adapters has a classification head")
+    if first or without_heads:
         notes = () if own is None else ("classifier: the first adapter's",)
         return Head(own, _classifier(additions[0]), notes if first else ())
     if len({config.task for config in configs}) > 1:
@@ -77,7 +81,19 @@ def _difference(own: ClassifierConfig | None, config: AdapterConfig) -> str | No
         return None
     if own.labels != other.labels:
         return f"the labels are {_listed(own.labels)} and {_listed(other.labels)}"
-    return f"one is {own.kind} on {own.pooling} ({own.problem}), another {other.kind} on {other.pooling}"
+    shown, another = _head(own), _head(other)
+    if shown == another:
+        return f"one is on {_last_token(own)}, another on {_last_token(other)}"
+    return f"one is {shown}, another {another}"
+
+
+def _head(head: ClassifierConfig) -> str:
+    return f"{head.kind} on {head.pooling} ({head.problem})"
+
+
+def _last_token(head: ClassifierConfig) -> str:
+    past = "" if head.pad_token is UNSET else f" that is not {head.pad_token}, its pad token"
+    return f"the last token{past}"
 
 
 def _mean(tensors: list[Tensor], weights: list[float], subject: str) -> Tensor:

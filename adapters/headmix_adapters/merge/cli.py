@@ -7,16 +7,24 @@ import typer
 
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.merge.errors import MergeError
-from headmix_adapters.merge.options import DENSITY, MergeMethod, MergeOptions
+from headmix_adapters.merge.options import DENSITY, SEEDED, MergeMethod, MergeOptions
 from headmix_adapters.printable import printable
 
 
 def merge(
     adapters: Annotated[list[str], typer.Argument(help="Two or more artifacts of one base.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The artifact to write.", dir_okay=False)],
     weights: Annotated[
         list[str], typer.Option(help="A weight for each adapter, in their order: --weights 0.7 0.3, or 1,-0.5.")
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The artifact to write. Default: the adapters' names joined by +, in the current folder.",
+            dir_okay=False,
+        ),
+    ] = None,
     method: Annotated[
         MergeMethod, typer.Option(help="join: the exact weighted sum. The others drop numbers, by PEFT's functions.")
     ] = "join",
@@ -26,7 +34,7 @@ def merge(
     density: Annotated[
         float | None, typer.Option(help=f"The share of numbers that ties and dare keep.  [default: {DENSITY}]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which numbers dare keeps.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="Decides which numbers dare keeps.  [default: 0]", min=0)] = None,
     first_head: Annotated[
         bool, typer.Option("--first-head", help="Take the first adapter's classification head, whatever the others'.")
     ] = False,
@@ -36,21 +44,32 @@ def merge(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing artifact.")] = False,
 ) -> None:
     """Merge adapters of one base into one that adds the weighted sum of what each of them adds."""
-    if output.exists() and not force:
-        _fail(MergeError(str(output), "exists; --force replaces it"))
     try:
         paths, numbers = _told_apart(adapters, weights)
+        target = output or Path(f"{'+'.join(path.stem for path in paths)}.safetensors")
+        _require_free(target, force=force)
+        _require_use_of(seed, method)
         from headmix_adapters.convert.result import save_converted
         from headmix_adapters.merge.merge import merge as merge_adapters
 
-        options = MergeOptions(numbers, method, rank, density, seed, first_head, allow_base_mismatch)
+        options = MergeOptions(numbers, method, rank, density, seed or 0, first_head, allow_base_mismatch)
         merged = merge_adapters(paths, options)
-        digest = save_converted(merged, output)
+        digest = save_converted(merged, target)
     except (ArtifactError, MergeError, OSError) as error:
         _fail(error)
     for note in merged.notes:
         typer.echo(printable(note), err=True)
-    typer.echo(f"{output}: {digest}")
+    typer.echo(f"{target}: {digest}")
+
+
+def _require_free(target: Path, *, force: bool) -> None:
+    if target.exists() and not force:
+        raise MergeError(str(target), "exists; --force replaces it")
+
+
+def _require_use_of(seed: int | None, method: MergeMethod) -> None:
+    if seed is not None and method not in SEEDED:
+        raise MergeError("seed", f"belongs to {' and '.join(SEEDED)}; {method} draws nothing at random")
 
 
 def _told_apart(adapters: list[str], weights: list[str]) -> tuple[list[Path], tuple[float, ...]]:

@@ -8,6 +8,8 @@ DENSITY = 0.5
 """The share of numbers that TIES and DARE keep by default."""
 
 MergeMethod = Literal["join", "ties", "dare-linear", "dare-ties"]
+SEEDED: tuple[MergeMethod, ...] = ("dare-linear", "dare-ties")
+"""The methods that drop numbers at random."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ from headmix_adapters.train.scoring.report import Reporter
 
 QUICK = "Without a recipe"
 _NOT_REPEATED = ("recipe", "resume", "force")
+_RUNS = ("resume", "push", "events", "plot", "checkpoint_seconds")
+_OF_TRAINING = (*_RUNS, "force", "epochs", "batch_size", "learning_rate", "max_steps")
+_NOT_OF_A_RECIPE = (*_RUNS, "eval_only", "output", "sweep")
 
 
 def train(
@@ -119,13 +122,15 @@ def train(
         "ignore": _names(ignore),
     }
     with reported(reporter):
-        _check_options(ctx.params)
+        _check_options(ctx)
         if data is None:
             path = recipe or Path()
             chosen, folder = override(load_recipe(path), given), path.parent
         else:
             folder = recipe.parent if init and recipe is not None else Path()
             chosen = _quick(data, quick, given, folder)
+        if sweep:
+            _check_sweep(chosen, given)
         if init:
             path = recipe or Path(f"{chosen.name}.toml")
             write_recipe(path, chosen, force=force)
@@ -139,8 +144,9 @@ def train(
         run(replace(command, plot=None if plot == "none" else plot), reporter)
 
 
-def _check_options(params: dict[str, Any]) -> None:
+def _check_options(ctx: typer.Context) -> None:
     """Refuse combinations of options in which one would have no effect."""
+    params = ctx.params
     quick = ("eval_data", "base", "name", "task", "preset", "labels", "problem", "pooling", "max_length", "ignore")
     if params["data"] is None:
         if params["recipe"] is None:
@@ -152,14 +158,24 @@ def _check_options(params: dict[str, Any]) -> None:
             raise RecipeError("give a recipe or --data, not both")
         if missing := [key for key in ("base", "name") if params[key] is None]:
             raise RecipeError(f"--data needs {_option(missing[0])} too")
-    if params["eval_only"] and (params["resume"] or params["push"]):
-        raise RecipeError("--eval-only trains nothing, so there is nothing to resume or push")
-    if params["eval_only"] and params["events"]:
-        raise RecipeError("--events follows training, and --eval-only trains nothing")
     if params["sweep"] and params["eval_only"]:
         raise RecipeError("--eval-only is for one adapter, and --sweep trains several")
-    if params["init"] and any(params[key] for key in ("resume", "push", "eval_only", "output", "events", "sweep")):
-        raise RecipeError("--init writes a recipe and nothing else")
+    if params["eval_only"] and (useless := _given(ctx, _OF_TRAINING)):
+        raise RecipeError(f"{_option(useless[0])} is for training, and --eval-only trains nothing")
+    if params["init"] and (useless := _given(ctx, _NOT_OF_A_RECIPE)):
+        raise RecipeError(f"--init writes a recipe and nothing else: {_option(useless[0])} has no effect")
+
+
+def _check_sweep(recipe: Recipe, given: dict[str, Any]) -> None:
+    """Refuse a value for every run of a sweep that is in none of them, as `[sweep]` has values of its own for it."""
+    if recipe.sweep is not None and recipe.sweep.learning_rate and "learning_rate" in given:
+        raise RecipeError("--learning-rate has no effect on a sweep whose [sweep] has learning_rate")
+
+
+def _given(ctx: typer.Context, names: tuple[str, ...]) -> list[str]:
+    """Return those of the options that are on the command line, even with their default value."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def _option(key: str) -> str:

@@ -60,6 +60,35 @@ def test_what_is_there_is_replaced_with_force_alone(pair: list[Path], tmp_path: 
     assert run(*pair, "--weights", 1, 1, "-o", out, "--force")[0] == 0
 
 
+def test_without_a_name_the_result_is_named_after_the_adapters_in_the_current_folder(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, text, _ = run(*pair, "--weights", 0.7, 0.3)
+    assert (code, text.strip()) == (0, f"a+b.safetensors: {digest_file(Path('a+b.safetensors'))}")
+    code, _, error = run(*pair, "--weights", 0.7, 0.3)
+    assert (code, error.strip()) == (2, "a+b.safetensors: exists; --force replaces it")
+    assert run(*pair, "--weights", 0.7, 0.3, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--seed", 3), "seed: belongs to dare-linear and dare-ties; join draws nothing at random"),
+        (("--seed", 0, "--method", "ties"), "seed: belongs to dare-linear and dare-ties; ties draws nothing at random"),
+        (("--first-head",), "first_head: none of the adapters has a classification head"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    words: tuple[object, ...], message: str, pair: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "c.safetensors"
+    code, _, error = run(*pair, "--weights", "1,1", "-o", out, *words)
+    assert (code, error.strip()) == (2, message)
+    assert not out.exists()
+
+
 def test_notes_go_to_standard_error(pair: list[Path], tmp_path: Path) -> None:
     code, _, error = run(*pair, "--weights", "1,1", "-o", tmp_path / "c.safetensors", "--rank", 1)
     assert code == 0

@@ -4,6 +4,7 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -235,6 +236,13 @@ def test_what_cannot_be_merged_is_refused_by_name(tmp_path: Path) -> None:
         "classifier: the labels are a, b and a, c; --first-head takes the first adapter's head"
     )
     assert "one is mlp-tanh on last (single_label), another mlp-tanh on mean" in refusal([head, pooled], 1.0, 1.0)
+    heads = {token: msgspec.structs.replace(HEAD, pad_token=token) for token in (3, 5)}
+    padded = [write(tmp_path / f"{token}.safetensors", METHODS["lora"], classifier=heads[token]) for token in heads]
+    assert "one is on the last token, another on the last token that is not 3, its" in refusal([head, padded[0]], 1, 1)
+    assert refusal(padded, 1.0, 1.0) == (
+        "classifier: one is on the last token that is not 3, its pad token, another on the last token that is not 5, "
+        "its pad token; --first-head takes the first adapter's head"
+    )
     assert refusal([head, head], 1.0, -1.0) == ("weights: classifier has no mean: its adapters' weights add up to 0")
     first = merge([head, labels], MergeOptions((1.0, 1.0), first_head=True))
     assert first.config.classifier == HEAD

@@ -60,6 +60,8 @@ def read_turns(where: str, messages: object, ignored: Collection[str]) -> list[T
 def answers(where: str, turns: list[Turn], learn: Learn = "last") -> list[int]:
     """Return the indices of the messages to learn: those the data marks, and the last unless it is excluded.
 
+    A message that is not the assistant's is never learned, so marking it as not learned changes nothing.
+
     With `learn` "all", every answer of the assistant to something that is not excluded, as in OpenAI's fine-tuning.
 
     Raises:

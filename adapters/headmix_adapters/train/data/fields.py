@@ -26,10 +26,7 @@ _REASONS: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
 )
 _OTHER_FORMS: Mapping[str, str] = MappingProxyType(
-    {
-        "conversations": "convert ShareGPT's form to messages, with role and content",
-        "instruction": "convert Alpaca's form to prompt and completion, or messages",
-    }
+    {"instruction": "convert Alpaca's form to prompt and completion, or messages"}
 )
 _WISHES: Mapping[str, Mapping[str, bool]] = MappingProxyType(
     {

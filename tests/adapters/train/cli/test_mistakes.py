@@ -34,8 +34,28 @@ def test_a_mistake_is_one_line_and_exit_status_2(recipe_path: Path, old: str, ne
         (("--data", "x.jsonl", "--base", "b"), "--data needs --name too"),
         (("--data", "x.jsonl", "--base", "b", "--name", "n"), "x.jsonl: No such file"),
         (("tiny.toml", "--push"), "--push is for the headmix command"),
-        (("tiny.toml", "--eval-only", "--push"), "--eval-only trains nothing"),
-        (("tiny.toml", "--eval-only", "--events", "e.jsonl"), "--events follows training"),
+        *(
+            (("tiny.toml", "--eval-only", *words), f"{words[0]} is for training, and --eval-only trains nothing")
+            for words in (
+                ("--push",),
+                ("--resume",),
+                ("--force",),
+                ("--events", "e.jsonl"),
+                ("--plot", "svg"),
+                ("--checkpoint-seconds", "0"),
+                ("--epochs", "2"),
+                ("--batch-size", "2"),
+                ("--learning-rate", "0.1"),
+                ("--max-steps", "2"),
+            )
+        ),
+        *(
+            (
+                ("--data", "x.jsonl", "--base", "b", "--name", "n", "--init", *words),
+                f"--init writes a recipe and nothing else: {words[0]} has no effect",
+            )
+            for words in (("--sweep",), ("--output", "a"), ("--checkpoint-seconds", "0"), ("--plot", "svg"))
+        ),
         (("tiny.toml", "--sweep", "--eval-only"), "--eval-only is for one adapter, and --sweep trains several"),
         (("tiny.toml", "--sweep", "--resume"), "there is no sweep to resume"),
         (("tiny.toml", "--events", "tiny.toml"), "tiny.toml holds something other than a run's events"),
@@ -51,6 +71,13 @@ def test_options_that_cannot_be_obeyed_are_refused(
 ) -> None:
     monkeypatch.chdir(recipe_path.parent)
     assert message in refused(*arguments)
+
+
+def test_a_sweep_refuses_a_learning_rate_that_none_of_its_runs_would_have(recipe_path: Path) -> None:
+    recipe_path.write_text(recipe_path.read_text() + "\n[sweep]\nlearning_rate = [0.001, 0.002]\n")
+    message = refused(recipe_path, "--sweep", "--learning-rate", "0.5")
+    assert message == "--learning-rate has no effect on a sweep whose [sweep] has learning_rate"
+    assert not (recipe_path.parent / "adapters").exists()
 
 
 def test_nothing_to_score_is_an_error_too(recipe_path: Path) -> None:

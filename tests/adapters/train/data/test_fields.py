@@ -86,7 +86,6 @@ def test_a_file_with_nothing_to_learn_is_refused(base_text: BaseText) -> None:
         ({"messages": [QUESTION | {"tool_calls": [{}]}, ANSWER]}, r"messages\[0\]: field 'tool_calls'.*assistant's"),
         ({"messages": [QUESTION | {"weight": 1}, ANSWER]}, r"messages\[0\] is marked as learned; only the assistant's"),
         ({"messages": [{"role": "robot", "content": "x"}, ANSWER]}, r"messages\[0\]: role \"robot\" is not one of"),
-        ({"conversations": [{"from": "human", "value": "x"}]}, "field 'conversations' is not read: convert ShareGPT"),
         ({"instruction": "x", "output": "y"}, "field 'instruction' is not read: convert Alpaca"),
         ({"prompt": "x", "completion": "y", "system": "z"}, "field 'system' is not supported"),
         ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "prompt is .*, neither a text nor a whole number"),

@@ -15,7 +15,8 @@ def in_openai_form(row: Row, ignored: Collection[str]) -> Row:
     """Return the row with messages and tools; one without a conversation as it is.
 
     Raises:
-        DataError: the conversation is not understood in full, or it is one of preferences; its place is named.
+        DataError: the conversation is not understood in full, or is not the row's only one, or it is one of
+            preferences; its place is named.
     """
     fields = row.fields
     if preferences := [name for name in _PREFERENCES if name not in ignored and holds_something(fields.get(name))]:
@@ -24,6 +25,11 @@ def in_openai_form(row: Row, ignored: Collection[str]) -> Row:
             "the input's messages with the preferred answer at their end are"
         )
     if "conversations" not in ignored and has_conversations(fields):
+        if holds_something(fields.get("messages")):
+            raise DataError(
+                f"{row.place}: a row has one conversation, and this one has two: messages and conversations; "
+                "if both are the same, ignore conversations with data.ignore (--ignore)"
+            )
         fields = with_messages(row.place, fields, ignored)
     if has_functions(fields):
         fields = with_tools(row.place, {name: value for name, value in fields.items() if name not in ignored})

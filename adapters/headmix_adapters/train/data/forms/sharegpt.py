@@ -17,8 +17,8 @@ _ROLES: Mapping[str, str] = MappingProxyType(
 
 
 def has_conversations(fields: Mapping[str, Any]) -> bool:
-    """Return whether a row is of this form."""
-    return holds_something(fields.get("conversations")) and not holds_something(fields.get("messages"))
+    """Return whether a row has a conversation in this form."""
+    return holds_something(fields.get("conversations"))
 
 
 def with_messages(where: str, fields: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:

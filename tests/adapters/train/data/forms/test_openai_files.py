@@ -26,6 +26,10 @@ READ: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"messages": [SYSTEM, QUESTION, ANSWER | {"weight": 0}, QUESTION, ANSWER | {"weight": 1}, QUESTION, ANSWER]},
         [4, 6],
     ),
+    "weights 0 on what is never learned": (
+        {"messages": [SYSTEM | {"weight": 0}, QUESTION | {"trainable": False}, ANSWER]},
+        [2],
+    ),
     "no weights: every answer": ({"messages": [SYSTEM, QUESTION, ANSWER, QUESTION, ANSWER]}, [2, 4]),
     "a greeting is context": ({"messages": [ANSWER, QUESTION, ANSWER]}, [2]),
     "developer, names, parts": (

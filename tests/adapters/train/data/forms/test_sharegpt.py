@@ -47,6 +47,14 @@ def test_other_rows_and_entries_of_role_and_content_stay_as_they_are() -> None:
     assert turned("conversations", conversations=[HUMAN]) == {"conversations": [HUMAN]}
 
 
+def test_two_conversations_in_a_row_are_refused_unless_one_is_ignored() -> None:
+    messages = [{"role": "user", "content": "x"}]
+    both = {"messages": messages, "conversations": [HUMAN, GPT]}
+    with pytest.raises(DataError, match=r"^d\.jsonl:7: .* this one has two: messages and conversations"):
+        turned(**both)
+    assert turned("conversations", **both) == both
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
