@@ -65,8 +65,9 @@ def _trained(prepared: Prepared, cell: Cell, progress: Progress) -> Result:
     classifier = material.recipe.classifier
     try:
         with tempfile.TemporaryDirectory(prefix="headmix-method-") as folder:
-            arguments = training_arguments(table, Path(folder), deciding_score(classifier))
-            fitted = fit(model, prepared.splits.train, _unscored, arguments, progress)
+            examples = prepared.splits.train
+            arguments = training_arguments(table, Path(folder), deciding_score(classifier), len(examples))
+            fitted = fit(model, examples, _unscored, arguments, progress)
         result = Result(cell=cell, parameters=prepared.parameters(cell.budget)[cell.method], steps=fitted.steps)
         if cell.part == "tuning":
             return msgspec.structs.replace(result, validation=_score(prepared, model, test=False).scores)

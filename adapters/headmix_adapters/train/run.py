@@ -192,7 +192,7 @@ def _fit_model(
 ) -> Fit:
     table, deciding = run.material.recipe.training, deciding_score(run.material.recipe.classifier)
     patience = table.early_stopping_patience
-    arguments = training_arguments(table, run.folder.path, deciding)
+    arguments = training_arguments(table, run.folder.path, deciding, len(examples))
 
     def score() -> Scores:
         return score_model(run.material, model).scores

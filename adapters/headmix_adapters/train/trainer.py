@@ -4,6 +4,7 @@ What is optimised, saved and loaded follows from the model: the only trainable p
 only state, are the adapter's.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +96,8 @@ class AdapterTrainer(Trainer):
         return scores
 
 
-def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingScore) -> TrainingArguments:
-    """Return Trainer's arguments for a recipe's `[training]`.
+def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingScore, examples: int) -> TrainingArguments:
+    """Return Trainer's arguments for a recipe's `[training]` and a number of examples.
 
     Checkpoints go to `folder`; the newest is kept, and with early stopping also the best, which is the final result.
     """
@@ -107,7 +108,7 @@ def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingSco
         per_device_train_batch_size=table.batch_size,
         gradient_accumulation_steps=table.gradient_accumulation,
         num_train_epochs=table.epochs,
-        max_steps=table.max_steps or -1,
+        max_steps=_limit(table, examples),
         learning_rate=table.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=table.warmup_ratio,
@@ -171,6 +172,14 @@ def fit(
     if stop.requested and not has_ended(state):
         raise Interrupted(f"stopped after step {state.global_step} of {state.max_steps}")
     return fit_at(state, model.adapter.tensors())
+
+
+def _limit(table: TrainingTable, examples: int) -> int:
+    """Return the step after which training ends before its epochs do, or -1: a Trainer would go on beyond them."""
+    by_epoch = math.ceil(math.ceil(examples / table.batch_size) / table.gradient_accumulation)
+    if table.max_steps is None or table.max_steps >= by_epoch * table.epochs:
+        return -1
+    return table.max_steps
 
 
 @contextmanager

@@ -81,6 +81,15 @@ def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history
     assert str(tmp_path.parent) not in msgspec.json.encode(training).decode()
 
 
+@pytest.mark.parametrize(("max_steps", "accumulation", "steps"), [(20, 1, 16), (16, 1, 16), (20, 3, 6), (5, 3, 5)])
+def test_max_steps_ends_training_before_its_epochs_and_never_after_them(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, max_steps: int, accumulation: int, steps: int
+) -> None:
+    loaded = material("classification", epochs=2, max_steps=max_steps, gradient_accumulation=accumulation)
+    result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert result.steps == steps
+
+
 def test_a_run_leaves_the_base_it_was_given_as_it_was(
     material: MaterialMaker, reporter: Reporter, tmp_path: Path
 ) -> None:
