@@ -29,7 +29,7 @@ def _labelled(rows: Iterable[Row], classifier: ClassifierConfig) -> Iterator[Exa
     for row in rows:
         text, label = row.fields.get("text"), row.fields.get("label")
         if _is_short(text) and isinstance(label, (str, int)):
-            yield ExamplePrompt(prompt=str(text), expect=str(label))
+            yield ExamplePrompt(prompt=str(text), expect=str(label).strip())
 
 
 def _answered(rows: Iterable[Row]) -> Iterator[ExamplePrompt]:

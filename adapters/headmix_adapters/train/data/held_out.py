@@ -66,4 +66,5 @@ def question_of(row: Row) -> str:
 
 
 def _label(row: Row) -> str:
-    return json.dumps(row.fields.get("label", row.fields.get("labels")))
+    label = row.fields.get("label", row.fields.get("labels"))
+    return json.dumps(label.strip() if isinstance(label, str) else label)

@@ -38,7 +38,8 @@ class LabelReader:
         return fields.text("text"), self._read(fields), fields.learned() is not False
 
     def _single(self, fields: Fields) -> int:
-        return self._number_of(fields, fields.text("label"))
+        (name,) = label_names(fields, "single_label")
+        return self._number_of(fields, name)
 
     def _multi(self, fields: Fields) -> tuple[float, ...]:
         chosen = {self._number_of(fields, name) for name in label_names(fields, "multi_label")}
@@ -75,15 +76,32 @@ def label_field(problem: Problem) -> str:
 def label_names(fields: Fields, problem: Problem) -> list[str]:
     """Return the labels of a row: one, or for multi_label any number, which may be one text separated by `|`.
 
+    Blanks around a label don't count: `a, b` and `a,b` are the same cells to whoever wrote them.
+
     Raises:
-        DataError: they are neither texts nor whole numbers.
+        DataError: they are neither texts nor whole numbers, or one is empty.
     """
     if problem == "single_label":
-        return [fields.text("label")]
+        return [_label(f"{fields.where}: label", fields.value("label"))]
     given, where = fields.value("labels"), f"{fields.where}: labels"
     if isinstance(given, list):
-        return [as_text(f"{where}[{number}]", name) for number, name in enumerate(given)]
-    return [name for name in as_text(where, given).split("|") if name]
+        return [_label(f"{where}[{number}]", name) for number, name in enumerate(given)]
+    return [name.strip() for name in as_text(where, given).split("|") if name.strip()]
+
+
+def _label(where: str, value: object) -> str:
+    label = as_text(where, value).strip()
+    if not label:
+        raise DataError(f"{where} is empty")
+    return label
+
+
+def blanks_fault(labels: Iterable[str]) -> str | None:
+    """Return what is wrong with labels that were given, not read: no row's label has blanks around it."""
+    padded = next((label for label in labels if label != label.strip()), None)
+    if padded is None:
+        return None
+    return f"label {quoted(padded)!r} begins or ends with a blank; those around a row's label don't count"
 
 
 def label_values(fields: Fields) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from headmix_adapters.choices import choices_after, suggestion_after
 from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.data.conversation import Learn
+from headmix_adapters.train.data.labels import blanks_fault
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.class_weights import ClassWeights, check_class_weights
 from headmix_adapters.train.scoring.metrics import Metric, metrics_fault
@@ -165,6 +166,8 @@ class Recipe(_Table, frozen=True):
             raise ValueError(f"task {self.task} {needs} [classifier]")
         if self.classifier is not None and self.classifier.pad_token is not msgspec.UNSET:
             raise ValueError("classifier.pad_token is for converted adapters: trained ones read the last token itself")
+        if self.classifier is not None and (fault := blanks_fault(self.classifier.labels)) is not None:
+            raise ValueError(f"classifier.labels: {fault}")
         if self.training.packing and self.classifier is not None:
             raise ValueError("training.packing is for generation: a classifier reads one state per row")
         if (fault := metrics_fault(self.metrics, self.classifier)) is not None:

@@ -20,7 +20,7 @@ from headmix_adapters.train.data.formats.entry import UnreadableError
 from headmix_adapters.train.data.forms.openai_form import in_openai_form
 from headmix_adapters.train.data.forms.task import problem_of, task_of
 from headmix_adapters.train.data.held_out import SAME_QUESTION
-from headmix_adapters.train.data.labels import in_order
+from headmix_adapters.train.data.labels import blanks_fault, in_order
 from headmix_adapters.train.data.rows import Row, read_entries
 from headmix_adapters.train.errors import DataError, RecipeError
 from headmix_adapters.train.recipe.quick_recipe import Wishes, quick_recipe
@@ -90,6 +90,8 @@ def _purpose(request: FineTuning, folder: Path, base: ResolvedBase) -> Purpose:
         first, task = Row("line 1", {}), asked or "generation"  # the check of the whole file says what is wrong
     if task == "generation" and not can_generate(base.shape.model_type):
         raise RecipeError(f"{base.name} is an encoder: it classifies and cannot generate")
+    if (fault := blanks_fault(request.labels)) is not None:
+        raise RecipeError(fault)
     problem: Problem = request.problem or problem_of(first)
     return Purpose(task, problem, request.labels, request.ignore, LEARN, read_base_text(base.folder))
 

@@ -65,6 +65,9 @@ def test_long_examples_lose_their_end_and_are_counted(base_text: BaseText) -> No
         ("multi_label", {"text": "x", "labels": ["c", "a"]}, (1.0, 0.0, 1.0)),
         ("multi_label", {"text": "x", "labels": "b|c"}, (0.0, 1.0, 1.0)),
         ("multi_label", {"text": "x", "labels": []}, (0.0, 0.0, 0.0)),
+        ("single_label", {"text": "x", "label": " b\n"}, 1),
+        ("multi_label", {"text": "x", "labels": [" c", "a "]}, (1.0, 0.0, 1.0)),
+        ("multi_label", {"text": "x", "labels": " a | b| "}, (1.0, 1.0, 0.0)),
         ("regression", {"text": "x", "label": "0.5"}, (0.5,)),
     ],
 )
@@ -82,6 +85,7 @@ def test_labels_take_the_form_of_their_problem(
         ({"text": "x", "label": "neutral"}, "'neutral' is not among classifier.labels"),
         ({"text": "x"}, r"field label is missing \(fields: text\)"),
         ({"text": "", "label": "positive"}, "text is empty"),
+        ({"text": "x", "label": " "}, "label is empty"),
         ({"text": None, "label": "positive"}, "text is null, neither a text nor a whole number"),
         ({"text": "x", "label": 3}, "label '3' is not among classifier.labels"),
         ({"text": "x", "label": 1.0}, "label is 1.0, neither a text nor a whole number"),

@@ -63,3 +63,9 @@ def test_conversations_with_one_question_stay_together() -> None:
     _, held_out = split_rows(rows, 0.2, seed=5)
     assert len(held_out) == 16
     assert len({str(row.fields.get("prompt") or row.fields["messages"][0]) for row in held_out}) == 4
+
+
+def test_blanks_around_a_label_do_not_make_it_another() -> None:
+    labels = ["rare", " rare", "rare ", *["often"] * 27]
+    _, held_out = split_rows(texts(*((f"text {number}", label) for number, label in enumerate(labels))), 0.34, seed=1)
+    assert Counter(row.fields["label"].strip() for row in held_out)["rare"] == 1

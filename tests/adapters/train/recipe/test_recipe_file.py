@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from headmix_adapters.base import BaseError
 from headmix_adapters.config import ExamplePrompt
 from headmix_adapters.train.data.rows import Row
-from headmix_adapters.train.errors import TargetError, TrainError
+from headmix_adapters.train.errors import RecipeError, TargetError, TrainError
 from headmix_adapters.train.recipe.quick_recipe import Wishes, quick_recipe
 from headmix_adapters.train.recipe.recipe import Recipe, load_recipe
 from headmix_adapters.train.recipe.recipe_file import recipe_text, write_recipe
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+LABELS = WORDS.map(str.strip).filter(bool)
 
 
 def rows(*fields: dict[str, object]) -> list[Row]:
@@ -42,7 +43,7 @@ def test_the_tools_of_an_example_survive_being_written(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "again.toml") == recipe
 
 
-@given(base=WORDS, train=WORDS, labels=st.lists(WORDS, min_size=2, max_size=4), rate=st.floats(1e-9, 1e3))
+@given(base=WORDS, train=WORDS, labels=st.lists(LABELS, min_size=2, max_size=4), rate=st.floats(1e-9, 1e3))
 def test_any_words_survive_being_written(base: str, train: str, labels: list[str], rate: float) -> None:
     fields = msgspec.to_builtins(load_recipe(EXAMPLES / "spam.toml"))
     fields["base"], fields["data"]["train"], fields["classifier"]["labels"] = base, train, labels
@@ -56,6 +57,13 @@ def test_the_data_says_what_was_not_given(tiny_folder: Path) -> None:
     numbers = quick_recipe(wishes, rows(*[dict[str, object](text="x", label=label) for label in (10, 9, "1")]))
     assert numbers.classifier is not None
     assert (numbers.classifier.labels, numbers.classifier.problem) == (("1", "9", "10"), "single_label")
+    padded = quick_recipe(
+        wishes, rows({"text": "x", "label": " b"}, {"text": "y", "label": "b"}, {"text": "z", "label": "a"})
+    )
+    assert padded.classifier is not None
+    assert padded.classifier.labels == ("a", "b")
+    with pytest.raises(RecipeError, match=r"classifier\.labels: label ' b' begins or ends with a blank"):
+        quick_recipe(replace(wishes, labels=("a", " b")), rows({"text": "x", "label": "b"}))
     several = quick_recipe(wishes, rows({"text": "x", "labels": ["b", "a"]}, {"text": "y", "labels": "c|a"}))
     assert several.classifier is not None
     assert (several.classifier.labels, several.classifier.problem) == (("a", "b", "c"), "multi_label")

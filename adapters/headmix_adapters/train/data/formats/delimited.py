@@ -1,9 +1,12 @@
-"""CSV and TSV: cells named by the first row. Each row is read in bounded memory, an unclosed quote too."""
+"""CSV and TSV: cells named by the first row. Each row is read in bounded memory, an unclosed quote too.
+
+A row of CSV ends where its quotes say. A row of TSV is a line: public TSV files hold texts that begin with a quote and
+don't end with one, and following such quotes would join rows.
+"""
 
 import csv
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -45,10 +48,15 @@ class _Lines:
         return self.number + 1
 
 
-def _rows(delimiter: str, path: Path, longest: int) -> Iterator[Entry]:
+def csv_rows(path: Path, longest: int) -> Iterator[Entry]:
+    """Yield the rows of a CSV file; a quoted cell may hold commas and line breaks.
+
+    Raises:
+        UnreadableError: the file is not text.
+    """
     with open_text(path, newline="") as file:
         lines = _Lines(file, longest)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(lines, strict=True)
         header: Sequence[str] | None = None
         while True:
             first = lines.begin_row()
@@ -67,8 +75,35 @@ def _rows(delimiter: str, path: Path, longest: int) -> Iterator[Entry]:
                 yield _named(first, header, cells)
 
 
-csv_rows = partial(_rows, ",")
-tsv_rows = partial(_rows, "\t")
+def tsv_rows(path: Path, longest: int) -> Iterator[Entry]:
+    """Yield the rows of a TSV file, one a line; quotes count only if they enclose a whole cell.
+
+    Raises:
+        UnreadableError: the file is not text.
+    """
+    with open_text(path, newline="") as file:
+        header: Sequence[str] | None = None
+        for line in text_lines(file, longest):
+            text = line.text.rstrip("\r\n")
+            if not line.fault and not text:
+                continue
+            cells = [_unquoted(cell) for cell in text.split("\t")]
+            if header is None:
+                if fault := line.fault or _header_fault(cells):
+                    yield Entry(line.number, None, fault)
+                    return
+                header = cells
+            elif line.fault:
+                yield Entry(line.number, None, line.fault)
+            else:
+                yield _named(line.number, header, cells, "; a cell of TSV holds neither tabs nor line breaks")
+
+
+def _unquoted(cell: str) -> str:
+    """Return a cell without the quotes around all of it; as it is if they are the text's own."""
+    inner = cell[1:-1].replace('""', "")
+    enclosed = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
+    return cell[1:-1].replace('""', '"') if enclosed else cell
 
 
 def _next(reader: Iterator[list[str]], longest: int) -> tuple[Sequence[str] | None, str]:
@@ -87,8 +122,8 @@ def _header_fault(names: Sequence[str]) -> str:
     return next((f"column {name!r} appears twice" for name in names if names.count(name) > 1), "")
 
 
-def _named(line: int, header: Sequence[str], cells: Sequence[str]) -> Entry:
+def _named(line: int, header: Sequence[str], cells: Sequence[str], hint: str = "") -> Entry:
     if len(cells) != len(header):
-        return Entry(line, None, f"expected {len(header)} columns, found {len(cells)}")
+        return Entry(line, None, f"expected {len(header)} columns, found {len(cells)}{hint}")
     fields: dict[str, Any] = dict(zip(header, cells, strict=True))
     return Entry(line, fields)

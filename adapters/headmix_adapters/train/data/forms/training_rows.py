@@ -35,6 +35,6 @@ def read_training_rows(path: Path, problem: Problem | None, ignored: Collection[
         chats = LabelChats(problem, ignored)
         rows = [chats.read(row) for row in rows]
         notes += [f"{path.name}: {note}" for note in chats.notes()]
-        labels = {str(row.fields.get("label")) for row in rows} if problem == "single_label" else set()
+        labels = {str(row.fields.get("label")).strip() for row in rows} if problem == "single_label" else set()
         notes += [f"{path.name}: {note}" for note in spelling_notes(labels)]
     return TrainingRows(rows, tuple(notes))

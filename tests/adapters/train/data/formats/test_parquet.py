@@ -54,3 +54,25 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DataError, match=r"Parquet needs pyarrow: pip install 'headmix\[parquet\]'"):
         read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "types", "fault"),
+    [
+        (["text", "label", "label"], [pyarrow.string()] * 3, "column 'label' appears twice"),
+        (
+            ["text", "messages"],
+            [pyarrow.string(), pyarrow.list_(pyarrow.struct([("role", pyarrow.string())] * 2))],
+            "column 'messages.element.role' appears twice",
+        ),
+    ],
+)
+def test_a_column_or_nested_field_that_appears_twice_is_refused(
+    tmp_path: Path, names: list[str], types: list[Any], fault: str
+) -> None:
+    path = tmp_path / "a.parquet"
+    columns = [pyarrow.nulls(2, kind) for kind in types]
+    parquet.write_table(pyarrow.Table.from_arrays(columns, names=names), path)
+    with pytest.raises(DataError, match=fault):
+        read_rows(path)
+    assert not check_file(path).ok
