@@ -45,7 +45,8 @@ class Family:
 
     Properties: `generates`, it has a vocabulary head and reads from left to right; `rotary`, positions rotate queries
     and keys; `enters_plain`, embeddings given in place of tokens reach the first layer unchanged, so that the stack can
-    be split; `mlp_ratio`, the MLP's width as a multiple of the hidden size if a config does not say.
+    be split; `positions_after_padding`, the first position is the row after the padding token's id; `mlp_ratio`, the
+    MLP's width as a multiple of the hidden size if a config does not say.
 
     Files: `transposed`, matrices are stored as (in, out); `gguf`, the architecture of GGUF files that are converted to
     this family without loss. `served`: the server has a module named after the model type in `models/families`.
@@ -58,6 +59,7 @@ class Family:
     generates: bool = True
     rotary: bool = True
     enters_plain: bool = True
+    positions_after_padding: bool = False
     mlp_ratio: int | None = None
     transposed: bool = False
     gguf: str | None = None
@@ -135,7 +137,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "gemma3_text": replace(_LLAMA, gguf="gemma3"),
         "gpt2": _GPT2,
         "bert": _BERT,
-        "roberta": replace(_BERT, prefix="roberta.", classifier="dense"),
+        "roberta": replace(_BERT, prefix="roberta.", classifier="dense", positions_after_padding=True),
     }
 )
 

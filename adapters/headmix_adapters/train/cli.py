@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from headmix_adapters.base import base_positions, resolve_base
 from headmix_adapters.config import Pooling, Problem, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.command import Command, reported, run
@@ -89,7 +90,8 @@ def train(
         Pooling | None, typer.Option(help="Default: last; for an encoder mean.", rich_help_panel=QUICK)
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Maximum tokens per example. Default: 512.", rich_help_panel=QUICK)
+        int | None,
+        typer.Option(help="Maximum tokens per example. Default: 512, or the base's positions.", rich_help_panel=QUICK),
     ] = None,
     ignore: Annotated[
         str | None, typer.Option(help="Fields of the data to ignore, comma-separated.", rich_help_panel=QUICK)
@@ -192,7 +194,8 @@ def _quick(data: Path, quick: dict[str, Any], training: dict[str, Any], folder: 
     wishes = Wishes(
         **quick | {"train": named["train"], "eval": named["eval"] if quick["eval"] else None}, training=training
     )
-    return quick_recipe(wishes, read_rows(data))
+    rows = read_rows(data)
+    return quick_recipe(replace(wishes, positions=base_positions(resolve_base(wishes.base))), rows)
 
 
 def _publisher(ctx: typer.Context, push: bool) -> Publisher | None:

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_files
+from headmix_adapters.base import BaseError, ResolvedBase, base_positions, resolve_base, weight_files
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.text.base_text import BaseText, read_base_text
@@ -71,6 +71,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     base = resolve_base(recipe.base)
     if recipe.task == "generation" and not base_family(base).generates:
         raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies and cannot generate")
+    _require_positions(recipe, base)
     own_template = _read_template(recipe, recipe_folder)
     config, layers = adapter_config(recipe, base.shape, own_template), adapted_layers(recipe, base.shape)
     files = {
@@ -101,6 +102,15 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
         notes=notes,
         held_out_rows=rows_digest(rows["eval"]) if recipe.data.eval is None else None,
     )
+
+
+def _require_positions(recipe: Recipe, base: ResolvedBase) -> None:
+    """Refuse texts longer than the base's positions before any is read: the layers would fail, or make up angles."""
+    positions, longest = base_positions(base), recipe.data.max_length
+    if positions is not None and longest > positions:
+        raise RecipeError(
+            f"data.max_length is {longest}, but {base.name} has {positions} positions: set it to {positions}"
+        )
 
 
 def _read_text(base: ResolvedBase) -> BaseText:

@@ -47,6 +47,17 @@ def animals(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def recipe(recipe: RecipeMaker) -> RecipeMaker:
+    """Make recipes for no more tokens than the tiny encoders have positions."""
+
+    def make(task: str, **changes: Any) -> Recipe:
+        made = recipe(task, **changes)
+        return msgspec.structs.replace(made, data=msgspec.structs.replace(made.data, max_length=100))
+
+    return make
+
+
+@pytest.fixture
 def encoder_material(folder: Path, recipe: RecipeMaker, animals: Path) -> Callable[..., Material]:
     """Return a function that loads a classification recipe for the encoder; `classifier` changes its table."""
 

@@ -107,6 +107,17 @@ async def test_texts_with_labels_become_a_classifier(rig: ApiRig, names_task: bo
     assert recipe.classifier.labels == ("even", "odd")
 
 
+async def test_labels_with_blanks_fail_the_job_by_name(rig: ApiRig) -> None:
+    asked = {"task": "classification", "labels": ["even", " odd"]}
+    job = await create(rig, training_file=upload(rig, jsonl(TEXTS)), headmix=asked)
+    await check_all(rig)
+    error = (await get(rig, job))["error"]
+    assert (error["param"], error["message"].partition(";")[0]) == (
+        "headmix",
+        "label ' odd' begins or ends with a blank",
+    )
+
+
 async def test_chats_whose_answers_are_labels_become_a_classifier_when_asked(rig: ApiRig) -> None:
     system = {"role": "system", "content": "Even or odd?"}
     chats = [

@@ -76,7 +76,7 @@ def label_field(problem: Problem) -> str:
 def label_names(fields: Fields, problem: Problem) -> list[str]:
     """Return the labels of a row: one, or for multi_label any number, which may be one text separated by `|`.
 
-    Blanks around a label don't count: `a, b` and `a,b` are the same cells to whoever wrote them.
+    Blanks around a label don't count: a CSV file may have one behind each comma.
 
     Raises:
         DataError: they are neither texts nor whole numbers, or one is empty.

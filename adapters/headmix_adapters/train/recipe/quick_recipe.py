@@ -19,7 +19,7 @@ from headmix_adapters.train.data.forms.task import problem_of, task_of
 from headmix_adapters.train.data.labels import in_order, label_fields, label_names
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import RecipeError
-from headmix_adapters.train.recipe.recipe import Recipe
+from headmix_adapters.train.recipe.recipe import DataTable, Recipe
 
 EPOCHS, SEED = 3, 7
 USUAL_TRAINING: Mapping[Task, dict[str, Any]] = {
@@ -33,7 +33,8 @@ _PRESETS: Mapping[Task, PresetName] = {"classification": "roberta-nlu", "generat
 class Wishes:
     """What the user gave on the command line; `training` are keys of the recipe's `[training]`. None means not given.
 
-    `train` and `eval` are the data files, named as they should appear in the recipe.
+    `train` and `eval` are the data files, named as they should appear in the recipe. `positions` are the base's: the
+    default of `max_length` is no larger.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Wishes:
     problem: Problem | None = None
     pooling: Pooling | None = None
     max_length: int | None = None
+    positions: int | None = None
     ignore: tuple[str, ...] = ()
     training: Mapping[str, float | int] | None = None
 
@@ -70,7 +72,8 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
         "training": {"epochs": EPOCHS, "seed": SEED} | USUAL_TRAINING[task] | given,
     }
     fields["data"] |= {} if wishes.eval is None else {"eval": wishes.eval}
-    fields["data"] |= {} if wishes.max_length is None else {"max_length": wishes.max_length}
+    longest = wishes.max_length or _usual_length(wishes.positions)
+    fields["data"] |= {} if longest is None else {"max_length": longest}
     if task == "classification":
         fields["classifier"] = _classifier(wishes, rows)
     elif given_for_labels := [name for name in ("labels", "problem", "pooling") if getattr(wishes, name)]:
@@ -79,6 +82,11 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
         return msgspec.convert(fields, Recipe)
     except msgspec.ValidationError as error:
         raise RecipeError(str(error)) from error
+
+
+def _usual_length(positions: int | None) -> int | None:
+    """Return the positions of a base that has fewer than a recipe's default needs."""
+    return positions if positions is not None and positions < DataTable(train="").max_length else None
 
 
 def _classifier(wishes: Wishes, rows: Sequence[Row]) -> dict[str, Any]:

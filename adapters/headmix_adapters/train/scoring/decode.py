@@ -1,6 +1,7 @@
 """Answers that a generator gives to held-out prompts, by greedy decoding, for the scores that compare texts.
 
-Owns how many and how long: the first 200 prompts, and up to twice the longest expected answer.
+Owns how many and how long: the first 200 prompts, and up to twice the longest expected answer, as far as the base has
+positions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,14 +37,13 @@ def decode_answers(model: PreTrainedModel, text: BaseText, examples: Sequence[Ex
     end = text.tokenizer.end_token
     ends = sorted(text.tokenizer.eos_ids | (set() if end is None else {end}))
     options = GenerationConfig(  # type: ignore[no-untyped-call]  # no types there
-        do_sample=False, max_new_tokens=longest, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
+        do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
     )
-    order = sorted(range(len(pairs)), key=lambda number: len(pairs[number][0]))
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
     answers = [""] * len(pairs)
     with _evaluating(model, options):
-        for start in range(0, len(order), batch_size):
-            numbers = order[start : start + batch_size]
-            generated = _generate(model, [pairs[number][0] for number in numbers])
+        for numbers, most in _batches([len(prompt) for prompt, _ in pairs], longest, positions, batch_size):
+            generated = _generate(model, [pairs[number][0] for number in numbers], most)
             for number, ids in zip(numbers, generated, strict=True):
                 answers[number] = text.tokenizer.decode(_until_end(ids, ends))
     return Decoded(answers, [text.tokenizer.decode(_until_end(answer, ends)) for _, answer in pairs])
@@ -55,14 +55,28 @@ def _prompt_and_answer(example: Example) -> tuple[list[int], list[int]]:
     return example.input_ids[:count], example.input_ids[count:]
 
 
-def _generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def _batches(
+    lengths: Sequence[int], longest: int, positions: int | None, batch_size: int
+) -> Iterator[tuple[list[int], int]]:
+    """Yield numbers of prompts and how many tokens to generate; one with too few positions for all of them is alone."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    room = [longest if positions is None else min(longest, positions - length) for length in lengths]
+    whole = [number for number in order if room[number] == longest]
+    for start in range(0, len(whole), batch_size):
+        yield whole[start : start + batch_size], longest
+    yield from (([number], room[number]) for number in order if 0 < room[number] < longest)
+
+
+def _generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
     """Return what follows each prompt; prompts are padded on the left, where the mask hides the padding."""
     width = max(map(len, prompts))
     rows = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     generate = cast("Any", model.generate)
     ids: Tensor = generate(
-        input_ids=torch.tensor(rows, device=model.device), attention_mask=torch.tensor(mask, device=model.device)
+        input_ids=torch.tensor(rows, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        max_new_tokens=most,
     )
     generated: list[list[int]] = ids[:, width:].tolist()
     return generated

@@ -99,7 +99,7 @@ class ExtensionBody(RequestBody):
         default=[], description="Fields of rows and messages to leave out; any other unknown field is refused."
     )
     max_length: Annotated[int, Field(ge=1, le=2**20), Whole] | None = Field(
-        None, description="Maximum tokens of an example; by default 512."
+        None, description="Maximum tokens of an example; by default 512, or as many as the base has positions."
     )
 
     @model_validator(mode="after")

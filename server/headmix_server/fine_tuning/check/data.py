@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from headmix_adapters.base import BaseError, ResolvedBase
+from headmix_adapters.base import BaseError, ResolvedBase, base_positions
 from headmix_adapters.config import Problem, Task
 from headmix_adapters.families import can_generate, usual_pooling
 from headmix_adapters.text.base_text import read_base_text
@@ -115,6 +115,9 @@ def _labels(problem: Problem | None, report: FileReport) -> tuple[str, ...]:
 
 def _recipe(request: FineTuning, base: ResolvedBase) -> Recipe:
     """Return the recipe, with the data files' names in a worker's folder; its base is this machine's."""
+    positions = base_positions(base)
+    if positions is not None and request.max_length is not None and request.max_length > positions:
+        raise RecipeError(f"max_length is {request.max_length}, but {base.name} has {positions} positions")
     task, classifies = request.task or "generation", request.task == "classification"
     wishes = Wishes(
         name=request.name,
@@ -126,6 +129,7 @@ def _recipe(request: FineTuning, base: ResolvedBase) -> Recipe:
         problem=request.problem if classifies else None,
         pooling=usual_pooling(can_generate(base.shape.model_type)) if classifies else None,
         max_length=request.max_length,
+        positions=positions,
         ignore=request.ignore,
         training=training_keys(request.hyperparameters, task, request.seed),
     )

@@ -22,7 +22,7 @@ def chat(question: str, answer: str, *more: dict[str, str]) -> dict[str, Any]:
 def test_the_first_short_text_of_each_label_in_the_labels_order() -> None:
     data = rows(
         {"text": "x" * (MAX_CHARS + 1), "label": "ham"},
-        {"text": "WIN", "label": "spam"},
+        {"text": "WIN", "label": " spam "},
         {"text": "WIN MORE", "label": "spam"},
         {"text": "Hello", "label": "ham"},
     )

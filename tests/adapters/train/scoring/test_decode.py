@@ -1,12 +1,17 @@
 """Answers are those the model gives to each prompt alone, whatever batch it is in."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
-from headmix_adapters.train.data.examples import IGNORED
-from headmix_adapters.train.prepare import Material
+from harness.bases.families import FAMILIES
+from headmix_adapters.base import resolve_base
+from headmix_adapters.text.base_text import read_base_text
+from headmix_adapters.train.data.examples import IGNORED, Example
+from headmix_adapters.train.prepare import Material, load_model
 from headmix_adapters.train.scoring import score
 from headmix_adapters.train.scoring.decode import decode_answers
 
@@ -30,6 +35,21 @@ def test_each_prompt_has_its_greedy_answer(material: Callable[..., Material]) ->
         assert isinstance(example.labels, list)
         prompt = example.input_ids[: example.labels.count(IGNORED)]
         assert answer == loaded.text.tokenizer.decode(greedy(loaded, prompt, longest))
+
+
+def test_answers_end_where_the_bases_positions_do(tmp_path: Path) -> None:
+    FAMILIES["gpt2"].make(tmp_path)
+    model, text = load_model(resolve_base(str(tmp_path)), torch.float32), read_base_text(tmp_path)
+    positions = model.config.n_positions
+    examples = [
+        Example([5] * (length + 20), [IGNORED] * length + [5] * 20)
+        for length in (3, 100, positions - 20, positions - 4)
+    ]
+    cut = [Example(one.input_ids[:positions], cast("list[int]", one.labels)[:positions]) for one in examples]
+    decoded = decode_answers(model, text, cut, batch_size=4)
+    assert len(decoded.answers) == 4
+    alone = [decode_answers(model, text, [*cut[:1], one], batch_size=1).answers[1] for one in cut]
+    assert decoded.answers == alone
 
 
 def test_a_bases_own_wishes_for_generation_are_not_obeyed_and_not_lost(material: Callable[..., Material]) -> None:

@@ -150,6 +150,11 @@ def test_chats_become_texts_with_labels_when_asked(check: Checker) -> None:
     assert report.notes == ("the system message of 2 rows is left out: a classifier is served the text alone",)
 
 
+def test_blanks_around_labels_do_not_count(check: Checker) -> None:
+    report = check({"text": "x", "label": " spam"}, {"text": "y", "label": "spam "}, {"text": "z", "label": "ham"})
+    assert (report.labels, report.ok) == ({"spam": 2, "ham": 1}, True)
+
+
 def test_labels_that_are_one_number_in_two_spellings_are_told(check: Checker) -> None:
     report = check({"text": "x", "label": "1"}, {"text": "x", "label": "1.0"})
     assert report.notes == ("the labels '1' and '1.0' are one number, but are learned as two labels",)
