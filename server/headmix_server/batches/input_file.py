@@ -4,7 +4,7 @@ A fault is named with its line. Bodies are not understood here: each is checked 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -19,6 +19,14 @@ MOST_FAULTS = 50
 LONGEST_ID = 512
 MOST_MODELS = 1000
 """Different models of one batch: their versions are held while it runs."""
+LONGEST_MODEL = 200
+"""Characters of a model's name that is looked up before the lines run: no adapter has a longer one."""
+LONGEST_ADAPTERS = 64 * 1024
+"""Bytes of a body's `adapters`."""
+
+PART_LINES = 1000
+PART_BYTES = 8 << 20
+"""What is checked without a break."""
 
 _MIB = 1024 * 1024
 _AROUND_BODY = 16 * 1024
@@ -43,11 +51,12 @@ class _Body(Frozen, frozen=True):
 
     model: str | None = None
     stream: bool | None = None
-    adapters: list[_Named] | None = None
+    adapters: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _LINE = msgspec.json.Decoder(InputLine)
 _BODY = msgspec.json.Decoder(_Body)
+_ADAPTERS = msgspec.json.Decoder(list[_Named] | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,47 +83,70 @@ class Checked:
 
 def check_file(file: BinaryIO, endpoint: str, bounds: Bounds) -> Checked:
     """Check every line of a file, up to `MOST_FAULTS` faults."""
-    checked, ids = Checked(), dict[bytes, int]()
-    for number, text in _texts(file, bounds):
-        if text is None:
-            message = f"The line is longer than {bounds.line_bytes} bytes."
-            checked.faults.append(Fault(code="line_too_long", message=message, line=number))
-            return checked
-        checked.total += 1
-        if checked.total > bounds.lines:
-            message = f"The file has more than {bounds.lines} requests."
-            checked.faults.append(Fault(code="too_many_lines", message=message, line=number))
-            return checked
-        fault = _check(number, text, endpoint, ids, checked.models)
-        if fault is not None:
-            checked.faults.append(fault)
-            if len(checked.faults) >= MOST_FAULTS:
-                return checked
-    if not checked.total:
-        checked.faults.append(Fault(code="empty_file", message="The file has no requests."))
+    checked = Checked()
+    for _ in check_in_parts(file, endpoint, bounds, checked):
+        pass
     return checked
 
 
-def read_lines(file: BinaryIO, bounds: Bounds) -> Iterator[Line]:
-    """Yield the lines of a file that was checked."""
+def check_in_parts(file: BinaryIO, endpoint: str, bounds: Bounds, checked: Checked) -> Iterator[None]:
+    """Check as `check_file`, with a break after each part; `checked` is complete once there is none left."""
+    ids = dict[bytes, int]()
+    since_lines = since_bytes = blank = 0
+    for number, text in _texts(file, bounds):
+        blank += text == b""
+        fault = _bound_passed(number, text, checked.total + 1, blank, bounds)
+        if fault is not None:
+            checked.faults.append(fault)
+            return
+        if text:
+            checked.total += 1
+            fault = _check(number, text, endpoint, ids, checked.models)
+        if fault is not None:
+            checked.faults.append(fault)
+            if len(checked.faults) >= MOST_FAULTS:
+                return
+        since_lines, since_bytes = since_lines + 1, since_bytes + len(text or b"")
+        if since_lines >= PART_LINES or since_bytes >= PART_BYTES:
+            since_lines = since_bytes = 0
+            yield
+    if not checked.total:
+        checked.faults.append(Fault(code="empty_file", message="The file has no requests."))
+
+
+def _bound_passed(number: int, text: bytes | None, requests: int, blank: int, bounds: Bounds) -> Fault | None:
+    """Return the fault of a line that is too long, or one too many of its kind; reading ends with it."""
+    if text is None:
+        message = f"The line is longer than {bounds.line_bytes} bytes."
+        return Fault(code="line_too_long", message=message, line=number)
+    if text and requests > bounds.lines:
+        message = f"The file has more than {bounds.lines} requests."
+        return Fault(code="too_many_lines", message=message, line=number)
+    if blank > bounds.lines:
+        message = f"The file has more than {bounds.lines} blank lines."
+        return Fault(code="too_many_lines", message=message, line=number)
+    return None
+
+
+def read_lines(file: BinaryIO, bounds: Bounds, *, skipped: Container[int] = ()) -> Iterator[Line]:
+    """Yield the lines of a file that was checked, except those with the numbers `skipped`."""
     for number, text in _texts(file, bounds):
         if text is None:
             raise ValueError(f"line {number} of a checked file is too long")
-        read = _LINE.decode(text)
-        yield Line(number, read.custom_id, bytes(read.body))
+        if text and number not in skipped:
+            read = _LINE.decode(text)
+            yield Line(number, read.custom_id, bytes(read.body))
 
 
 def _texts(file: BinaryIO, bounds: Bounds) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the lines that are not blank, with their numbers; None for one that is too long, after which it ends."""
+    """Yield all lines with their numbers, blank ones empty; None for one that is too long, after which it ends."""
     number = 0
     while text := file.readline(bounds.line_bytes + 1):
         number += 1
         if len(text) > bounds.line_bytes and not text.endswith(b"\n"):
             yield number, None
             return
-        text = (text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text).strip()
-        if text:
-            yield number, text
+        yield number, (text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text).strip()
 
 
 def _check(number: int, text: bytes, endpoint: str, ids: dict[bytes, int], models: dict[str, None]) -> Fault | None:
@@ -150,19 +182,23 @@ def _check_body(fault: _Report, body: bytes, models: dict[str, None]) -> Fault |
         return fault("invalid_body", "body must be a JSON object.", "body")
     try:
         read = _BODY.decode(body)
+        if len(read.adapters) > LONGEST_ADAPTERS:
+            return fault("invalid_body", f"adapters is longer than {LONGEST_ADAPTERS} bytes.", "body.adapters")
+        names = _names(read.model, _ADAPTERS.decode(read.adapters) or ())
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None  # it is refused when it runs, as over HTTP
     if read.stream:
         return fault("unsupported_parameter", "A line of a batch cannot be streamed.", "body.stream")
-    models.update(dict.fromkeys(_names(read)))
+    models.update(dict.fromkeys(names))
     if len(models) > MOST_MODELS:
         return fault("too_many_models", f"A batch names at most {MOST_MODELS} different models.", "body.model")
     return None
 
 
-def _names(body: _Body) -> Iterable[str]:
-    named = (body.model, *(one.name for one in body.adapters or ()))
-    return [name for name in named if name]
+def _names(model: str | None, adapters: Iterable[_Named]) -> list[str]:
+    """Return the names that a batch resolves; others are no adapter's, and refused when their lines run."""
+    named = (model, *(one.name for one in adapters))
+    return [name for name in named if name and len(name) <= LONGEST_MODEL and name.isascii() and name.isprintable()]
 
 
 def _plain(error: Exception) -> str:

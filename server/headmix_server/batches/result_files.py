@@ -65,9 +65,8 @@ class ResultFiles:
         if progress.ending in ("expired", "cancelled") and progress.total:
             code: Unanswered = "batch_expired" if progress.ending == "expired" else "batch_cancelled"
             source.seek(0)
-            for line in read_lines(source, bounds):
-                if line.number not in segments.done:
-                    yield unanswered_line(self._claim.job.id, line, code)
+            for line in read_lines(source, bounds, skipped=segments.done):
+                yield unanswered_line(self._claim.job.id, line, code)
 
     def _add(self, lines: Iterable[bytes], kind: str, progress: Progress, now: int) -> Progress:
         """Store lines as a file and record its id in the job, in one transaction; without any, there is no file."""

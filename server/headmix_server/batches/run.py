@@ -10,7 +10,8 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from headmix_server.batches.answer_body import counts_of, error_code
 from headmix_server.batches.held_models import HeldModels
-from headmix_server.batches.input_file import Bounds, Fault, check_file, read_lines
+from headmix_server.batches.input_file import Bounds, Checked, Fault, check_in_parts, read_lines
 from headmix_server.batches.line import Answer, Line, answered_line
 from headmix_server.batches.request import Counts, End, Status, read_progress, read_request, written
 from headmix_server.batches.result_files import ResultFiles
@@ -72,6 +73,7 @@ class Parts:
     bounds: Bounds
     folder: Path
     clock: Callable[[], float] = time.time
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class BatchRun:
@@ -146,13 +148,22 @@ class BatchRun:
     # --- checking ----------------------------------------------------------------------------------------------------
 
     async def _validate(self, source: BinaryIO) -> None:
-        checked = await asyncio.to_thread(check_file, source, self._request.endpoint, self._parts.bounds)
+        checked = Checked()
+        parts = check_in_parts(source, self._request.endpoint, self._parts.bounds, checked)
+        while await self._check_part(parts):
+            if self._ending is not None:
+                return
         if checked.faults:
             self._progress = msgspec.structs.replace(self._progress, faults=checked.faults)
             self._ending = "failed"
             return
         self._reach("in_progress", total=checked.total, models=dict.fromkeys(checked.models))
         await self._save()
+
+    async def _check_part(self, parts: Iterator[None]) -> bool:
+        """Check the next part of the file, no other batch's at the same time; return whether there may be more."""
+        async with self._parts.checking:
+            return await asyncio.to_thread(lambda: any(True for _ in islice(parts, 1)))
 
     async def _hold_models(self, held: HeldModels) -> None:
         models = await self._patiently(lambda: held.hold(self._progress.models))
@@ -169,7 +180,7 @@ class BatchRun:
         try:
             await self._hold_models(held)
             source.seek(0)
-            lines = (line for line in read_lines(source, self._parts.bounds) if line.number not in segments.done)
+            lines = read_lines(source, self._parts.bounds, skipped=frozenset(segments.done))
             await self._answer(lines, open_lines, segments, held)
         finally:
             self._parts.window.leave()

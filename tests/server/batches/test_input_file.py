@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from headmix_server.batches.input_file import MOST_FAULTS, MOST_MODELS, Bounds, Checked, check_file, read_lines
+from headmix_server.batches.input_file import (
+    LONGEST_ADAPTERS,
+    LONGEST_MODEL,
+    MOST_FAULTS,
+    MOST_MODELS,
+    PART_LINES,
+    Bounds,
+    Checked,
+    check_file,
+    check_in_parts,
+    read_lines,
+)
 
 CHAT = "/v1/chat/completions"
 BOUNDS = Bounds(lines=100, body_mib=1)
@@ -92,6 +103,41 @@ def test_too_many_models_are_refused_with_the_line() -> None:
     many = Bounds(lines=10_000, body_mib=1)
     checked = check(*(line(str(n), body={"model": f"m{n}"}) for n in range(MOST_MODELS + 2)), bounds=many)
     assert (checked.faults[0].code, checked.faults[0].line) == ("too_many_models", MOST_MODELS + 1)
+
+
+def test_too_many_blank_lines_are_refused_before_the_rest_is_read() -> None:
+    file = Endless(b" \n")
+    checked = check_file(io.BufferedReader(file), CHAT, BOUNDS)
+    assert [(fault.code, fault.line) for fault in checked.faults] == [("too_many_lines", 101)]
+    assert file.read_bytes < BOUNDS.line_bytes
+    assert check(*(b"\n" + line(str(n)) for n in range(100))).faults == []
+
+
+def test_a_name_that_no_adapter_can_have_is_not_kept() -> None:
+    names = ["x" * LONGEST_MODEL, "x" * (LONGEST_MODEL + 1), "p\u00f6t", "a\nb"]
+    several = [{"name": name} for name in names]
+    checked = check(*(line(str(n), body={"model": name, "adapters": several}) for n, name in enumerate(names)))
+    assert (list(checked.models), checked.faults) == (names[:1], [])
+
+
+def test_a_list_of_adapters_that_is_far_too_long_is_refused_unread() -> None:
+    (fault,) = check(line("a", body={"model": "m", "adapters": [{}] * LONGEST_ADAPTERS})).faults
+    assert (fault.code, fault.param) == ("invalid_body", "body.adapters")
+
+
+def test_a_long_file_is_checked_in_parts() -> None:
+    lines = [*(line(str(n)) for n in range(PART_LINES)), line("0"), *(b"\n" for _ in range(PART_LINES)), line("last")]
+    checked, totals = Checked(), list[int]()
+    parts = check_in_parts(io.BytesIO(b"".join(lines)), CHAT, Bounds(lines=10_000, body_mib=1), checked)
+    for _ in parts:
+        totals.append(checked.total)
+    assert (totals, checked.total) == ([PART_LINES, PART_LINES + 1], PART_LINES + 2)
+    assert [(fault.code, fault.line) for fault in checked.faults] == [("duplicate_custom_id", PART_LINES + 1)]
+
+
+def test_lines_that_are_answered_are_not_read_again() -> None:
+    file = io.BytesIO(b"\n" + b"".join(line(name) for name in "abc"))
+    assert [read.custom_id for read in read_lines(file, BOUNDS, skipped={2, 4})] == ["b"]
 
 
 def test_an_empty_file_is_refused() -> None:
