@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from headmix_server.api.middleware.batch_line import BatchLine, mark_line
 from headmix_server.batches.held_models import HeldModels
-from headmix_server.batches.line import Answer, Line
+from headmix_server.batches.line import Answer, Line, Rest
 from headmix_server.batches.request import read_request
 from headmix_server.core.errors import EngineUnavailable
 from headmix_server.jobs.claims import Claim
@@ -29,11 +29,11 @@ class LineCaller:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, claim: Claim, endpoint: str, line: Line, models: HeldModels) -> Answer:
-        """Return the answer to a line of a claimed batch; cancelling it aborts the line."""
+    async def __call__(self, claim: Claim, endpoint: str, line: Line, models: HeldModels, rest: Rest) -> Answer:
+        """Return the answer to a line of a claimed batch; cancelling it aborts the line. It waits within `rest`."""
         principal = Principal(claim.job.tenant, frozenset({KeyScope.INFERENCE}), read_request(claim.job.request).key_id)
         scope = _scope(endpoint, len(line.body))
-        mark_line(scope, BatchLine(principal, models))
+        mark_line(scope, BatchLine(principal, models, rest))
         exchange = _Exchange(line.body)
         await self._app(scope, exchange.receive, exchange.send)
         return exchange.answer()

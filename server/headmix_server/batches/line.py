@@ -1,6 +1,8 @@
 """One line of a batch's input file, and the answer to it."""
 
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +55,9 @@ class Answer:
         """Whether the line goes to the output file, not to the error file."""
         return self.status < 400
 
+
+Rest = Callable[[], AbstractContextManager[None]]
+"""Encloses the time in which a line waits and nothing is computed for it, so that it can be dropped at no cost."""
 
 Unanswered = Literal["batch_expired", "batch_cancelled"]
 

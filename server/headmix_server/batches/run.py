@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,11 @@ from sqlalchemy.orm import Session
 from headmix_server.batches.answer_body import counts_of, error_code
 from headmix_server.batches.held_models import HeldModels
 from headmix_server.batches.input_file import Bounds, Checked, Fault, check_in_parts, read_lines
-from headmix_server.batches.line import Answer, Line, answered_line
+from headmix_server.batches.line import Answer, Line, Rest, answered_line
 from headmix_server.batches.request import Counts, End, Status, read_progress, read_request, written
 from headmix_server.batches.result_files import ResultFiles
 from headmix_server.batches.segments import Entry, Segments
+from headmix_server.batches.threads import in_thread
 from headmix_server.batches.window import OPEN_BYTES, Window
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded, StorageUnavailable
@@ -45,10 +46,13 @@ MOST_ATTEMPTS = 3
 MOST_DEATHS = 5
 """How often a line is sent again after the engine died while it was open."""
 
+LEAVE_SECONDS = 30.0
+"""How long a batch that is asked for its place may wait for the lines in computation."""
+
 T = TypeVar("T")
 
 
-Ask = Callable[[Claim, str, Line, HeldModels], Awaitable[Answer]]
+Ask = Callable[[Claim, str, Line, HeldModels, Rest], Awaitable[Answer]]
 """Answers a line of a claimed batch as a request to the endpoint would be; cancelling it aborts the line."""
 
 
@@ -77,11 +81,20 @@ class Parts:
 
 
 class BatchRun:
-    """One claimed batch."""
+    """One claimed batch. `held` are its models, which the caller releases: a batch that waits for its turn keeps them.
 
-    def __init__(self, parts: Parts, claim: Claim) -> None:
+    `has_yielded` is whether it is queued again because it was asked to.
+    """
+
+    def __init__(self, parts: Parts, claim: Claim, held: HeldModels) -> None:
         self._parts = parts
         self._claim = claim
+        self._held = held
+        self.has_yielded = False
+        self._leave_by: float | None = None
+        self._answered = 0
+        self._resting = 0
+        self._looked = asyncio.Event()
         self._request = read_request(claim.job.request)
         self._progress = read_progress(claim.job.progress)
         self._ending: End | None = self._progress.ending
@@ -93,11 +106,15 @@ class BatchRun:
         self._log.info("batch claimed", batch=self._claim.job.id, tenant=self._claim.job.tenant)
         try:
             async with self._beating():
+                await self._looked.wait()
                 await self._run()
+            if self.has_yielded:
+                await self._patiently(lambda: requeue(self._parts.engine, self._claim, attempts=0))
         except ClaimLostError:
+            self.has_yielded = False
             self._log.warning("batch taken over", batch=self._claim.job.id)
         except asyncio.CancelledError:
-            await asyncio.shield(self._release())
+            await asyncio.shield(self._release(attempts=0))
             raise
         except Exception:  # noqa: BLE001 - a bug, or stored bytes that are damaged; another attempt may do better
             self._log.exception("batch interrupted", batch=self._claim.job.id)
@@ -105,8 +122,9 @@ class BatchRun:
 
     async def _give_up(self) -> None:
         """Leave the batch to another attempt, or end it after the last."""
+        self.has_yielded = False
         if self._claim.job.attempts < MOST_ATTEMPTS:
-            await self._release()
+            await self._release(attempts=self._claim.job.attempts)
             return
         fault = Fault(code="internal_error", message="The server could not run this batch; its log has the reason.")
         self._progress = msgspec.structs.replace(self._progress, faults=[fault], ending="failed")
@@ -114,10 +132,29 @@ class BatchRun:
         with suppress(ClaimLostError, HeadmixServerError):
             await asyncio.to_thread(self._end, "failed", "The server could not run the batch.")
 
-    async def _release(self) -> None:
+    async def _release(self, *, attempts: int) -> None:
         """Queue the batch again; a wish to cancel it stays, so that its answered lines become its files."""
         with suppress(HeadmixServerError):
-            await asyncio.to_thread(requeue, self._parts.engine, self._claim)
+            await asyncio.to_thread(requeue, self._parts.engine, self._claim, attempts=attempts)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the batch was asked to give its place to another."""
+        return self._leave_by is not None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was asked more than `LEAVE_SECONDS` ago."""
+        return self._leave_by is not None and time.monotonic() >= self._leave_by
+
+    def leave(self) -> None:
+        """Give the place to another batch soon: no further line begins, and those that are computed may end.
+
+        Lines in computation after `LEAVE_SECONDS` begin anew in the next turn, if this one has answered any at all.
+        """
+        if self._leave_by is None:
+            self._leave_by = time.monotonic() + LEAVE_SECONDS
+            self._changed.set()
 
     async def _run(self) -> None:
         async with self._workspace() as (folder, source):
@@ -126,7 +163,11 @@ class BatchRun:
             if self._progress.status == "validating" and self._ending is None:
                 await self._validate(source)
             if self._progress.status == "in_progress" and self._ending is None:
-                await self._answer_all(source, segments)
+                self.has_yielded = not await self._answer_all(source, segments) and self._ending is None
+            if self.has_yielded:
+                await self._save()
+                self._log.info("batch waits for its next turn", batch=self._claim.job.id)
+                return
             await self._finish(source, segments)
 
     @asynccontextmanager
@@ -165,38 +206,41 @@ class BatchRun:
         async with self._parts.checking:
             return await asyncio.to_thread(lambda: any(True for _ in islice(parts, 1)))
 
-    async def _hold_models(self, held: HeldModels) -> None:
-        models = await self._patiently(lambda: held.hold(self._progress.models))
+    async def _hold_models(self) -> None:
+        models = await self._patiently(lambda: self._held.hold(self._progress.models))
         self._progress = msgspec.structs.replace(self._progress, models=models)
         await self._save()
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
-    async def _answer_all(self, source: BinaryIO, segments: Segments) -> None:
-        """Answer the lines that have no answer yet, until all have one or the batch ends otherwise."""
-        held = HeldModels(self._parts.library, self._claim.job.tenant, self._claim.job.id)
+    async def _answer_all(self, source: BinaryIO, segments: Segments) -> bool:
+        """Answer the lines that have no answer yet, until all have one, the batch ends otherwise, or it is to leave.
+
+        Return whether all have one.
+        """
         self._parts.window.enter()
         open_lines: dict[asyncio.Task[Answer], Line] = {}
         try:
-            await self._hold_models(held)
+            await self._hold_models()
             source.seek(0)
             lines = read_lines(source, self._parts.bounds, skipped=frozenset(segments.done))
-            await self._answer(lines, open_lines, segments, held)
+            return await self._answer(lines, open_lines, segments)
         finally:
             self._parts.window.leave()
             for task in open_lines:
                 task.cancel()
             await asyncio.gather(*open_lines, return_exceptions=True)
-            held.release()
             await asyncio.shield(self._store_last(segments))
 
     async def _answer(
-        self, lines: Iterator[Line], open_lines: dict[asyncio.Task[Answer], Line], segments: Segments, held: HeldModels
-    ) -> None:
+        self, lines: Iterator[Line], open_lines: dict[asyncio.Task[Answer], Line], segments: Segments
+    ) -> bool:
         following = await asyncio.to_thread(next, lines, None)
         while self._ending is None and (following is not None or open_lines):
+            if self._should_leave(len(open_lines)):
+                return False
             while following is not None and self._has_room(open_lines, following):
-                task = asyncio.create_task(self._answer_line(following, held))
+                task = asyncio.create_task(self._answer_line(following))
                 open_lines[task] = following
                 following = await asyncio.to_thread(next, lines, None)
             await self._wait(open_lines)
@@ -204,13 +248,19 @@ class BatchRun:
                 self._take(open_lines.pop(task), task.result(), segments)
             if segments.is_due:
                 await self._store(segments)
+        return self._ending is None
+
+    def _should_leave(self, open_lines: int) -> bool:
+        """Return whether to leave now: no line is computed, or this turn was not for nothing and its time is over."""
+        if self._leave_by is None:
+            return False
+        return open_lines <= self._resting or (self._answered > 0 and self.is_late)
 
     def _has_room(self, open_lines: dict[asyncio.Task[Answer], Line], line: Line) -> bool:
         share = self._parts.window.share(self._parts.limit_of(self._claim.job.tenant))
         taken = sum(len(one.body) for one in open_lines.values())
-        return self._ending is None and (
-            not open_lines or (len(open_lines) < share and taken + len(line.body) <= OPEN_BYTES)
-        )
+        may_begin = self._ending is None and self._leave_by is None
+        return may_begin and (not open_lines or (len(open_lines) < share and taken + len(line.body) <= OPEN_BYTES))
 
     async def _wait(self, open_lines: dict[asyncio.Task[Answer], Line]) -> None:
         """Wait until a line is answered or the batch is to end; not for long, since the window may have grown."""
@@ -219,23 +269,36 @@ class BatchRun:
             await asyncio.wait({*open_lines, changed}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
+            self._changed.clear()
 
-    async def _answer_line(self, line: Line, held: HeldModels) -> Answer:
+    async def _answer_line(self, line: Line) -> Answer:
         """Return a line's answer; refusals that pass are waited for."""
         deaths = 0
         while True:
-            await self._parts.until_ready()
-            answer = await self._parts.ask(self._claim, self._request.endpoint, line, held)
+            with self._rest():
+                await self._parts.until_ready()
+            answer = await self._parts.ask(self._claim, self._request.endpoint, line, self._held, self._rest)
             if answer.retry_after is None:
                 return answer
             deaths += error_code(answer) == "engine_unavailable"
             if deaths >= MOST_DEATHS:
                 return answer
-            await asyncio.sleep(max(0.1, min(answer.retry_after, 30.0)))
+            with self._rest():
+                await asyncio.sleep(max(0.1, min(answer.retry_after, 30.0)))
+
+    @contextmanager
+    def _rest(self) -> Iterator[None]:
+        """Count a line that waits."""
+        self._resting += 1
+        try:
+            yield
+        finally:
+            self._resting -= 1
 
     def _take(self, line: Line, answer: Answer, segments: Segments) -> None:
         text = answered_line(self._claim.job.id, line, answer)
         segments.add(Entry(line.number, answer.is_ok, text), counts_of(answer))
+        self._answered += 1
         self._parts.on_line("ok" if answer.is_ok else error_code(answer) or "error")
 
     async def _store(self, segments: Segments) -> None:
@@ -325,11 +388,13 @@ class BatchRun:
                 await self._look()
             except HeadmixServerError as error:
                 self._log.warning("batch not renewed", batch=self._claim.job.id, reason=error.message)
+            finally:
+                self._looked.set()
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _look(self) -> None:
         """Renew the claim; decide whether the batch is to end now."""
-        wanted = await asyncio.to_thread(self._renew, worked=BEAT_SECONDS)
+        wanted = await in_thread(lambda: self._renew(worked=BEAT_SECONDS))
         if self._ending is not None or self._progress.status not in ("validating", "in_progress"):
             return
         key = self._request.key_id
@@ -338,7 +403,7 @@ class BatchRun:
             self._note("cancelling")
         elif self._parts.clock() >= self._request.expires:
             self._ending = "expired"
-        elif key is not None and await asyncio.to_thread(self._parts.is_revoked, self._claim.job.tenant, key):
+        elif key is not None and await in_thread(lambda: self._parts.is_revoked(self._claim.job.tenant, key)):
             fault = Fault(code="invalid_api_key", message="The key that created the batch has been revoked.")
             self._progress = msgspec.structs.replace(self._progress, faults=[fault])
             self._ending = "failed"
@@ -353,17 +418,17 @@ class BatchRun:
         """Do blocking work in a thread; as long as store or database cannot be reached, or are full, try again."""
         while True:
             try:
-                return await asyncio.to_thread(work)
+                return await in_thread(work)
             except (StorageUnavailable, InsufficientStorage, ServerOverloaded) as error:
                 self._log.warning("batch waits", batch=self._claim.job.id, reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def requeue(engine: Engine, claim: Claim) -> None:
-    """Queue a batch again, unless it is another's by now."""
+def requeue(engine: Engine, claim: Claim, *, attempts: int) -> None:
+    """Queue a batch again, with so many attempts that failed, unless it is another's by now."""
     with writing(engine) as session:
         own = update(JobRow).where(JobRow.id == claim.job.id, JobRow.owner == claim.owner)
-        session.execute(own.values(state="queued", owner=None))
+        session.execute(own.values(state="queued", owner=None, attempts=attempts))
 
 
 def _shown(counts: Counts) -> dict[str, int]:

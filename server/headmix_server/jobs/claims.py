@@ -7,7 +7,7 @@ long, changes nothing any more. Clocks of different machines are never compared.
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from headmix_server.database import reading, writing
 from headmix_server.jobs.changes import REACHED, add_events, change_state, keep_checkpoints, new_id, read_job
 from headmix_server.jobs.claim_watch import ClaimWatch
 from headmix_server.jobs.job import Checkpoint, Job, Kind, Level, NewEvent, State, Wanted, checkpoint_of, job_of
-from headmix_server.jobs.next_job import next_job
+from headmix_server.jobs.next_job import Had, had_by_tenant, next_job
 from headmix_server.jobs.tables import JobCheckpointRow, JobRow
 
 MOST_ATTEMPTS = 3
@@ -81,6 +81,23 @@ class Claims:
         with writing(self._engine) as session:
             row = session.scalar(next_job(self._kinds, self._base, now=self._now()))
             return None if row is None else self._take(session, row)
+
+    def claim_this(self, job_id: str) -> Claim | None:
+        """Claim a job out of its turn; return None if it is not queued any more."""
+        with writing(self._engine) as session:
+            fits = (JobRow.id == job_id, JobRow.kind.in_(self._kinds), JobRow.state == "queued")
+            row = session.scalar(select(JobRow).where(*fits))
+            return None if row is None else self._take(session, row)
+
+    def waiting(self) -> tuple[str, Mapping[str, Had]] | None:
+        """Return the tenant of the job that would be claimed next, and what each tenant has had; None if none waits."""
+        now = self._now()
+        with reading(self._engine) as session:
+            row = session.scalar(next_job(self._kinds, self._base, now=now))
+            if row is None:
+                return None
+            had = session.execute(had_by_tenant(self._kinds, now=now)).all()
+            return row.tenant, {tenant: Had(running, worked) for tenant, running, worked in had}
 
     def settle_abandoned(self) -> tuple[Job, ...]:
         """Put jobs whose workers are gone back in the queue, or into the state their tenants want; return them.

@@ -1,6 +1,7 @@
 """Which queued job a worker takes next: of the tenant that has had least, the oldest. One query for both databases."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from sqlalchemy import Select, and_, case, func, or_, select
 
@@ -10,14 +11,20 @@ from headmix_server.jobs.tables import JobRow
 DAY_SECONDS = 24 * 3600
 
 
-def next_job(kinds: Collection[Kind], base: str | None, *, now: int) -> Select[JobRow]:
-    """Return the query for the next job that a worker of the kinds and the base may take.
+class Had(NamedTuple):
+    """What a tenant has had: in this order, less of it comes first."""
 
-    A tenant has had less than another if fewer of its jobs run, or else if workers have spent less time on its jobs of
-    the last day.
-    """
+    running: int
+    worked: float
+
+
+NOTHING_HAD = Had(0, 0.0)
+
+
+def had_by_tenant(kinds: Collection[Kind], *, now: int) -> Select[str, int, float]:
+    """Return the query for the tenants with a job that runs or is of the last day, and what each has had."""
     recent = or_(JobRow.created >= now - DAY_SECONDS, JobRow.state == "running")
-    had = (
+    return (
         select(
             JobRow.tenant,
             func.sum(case((JobRow.state == "running", 1), else_=0)).label("running"),
@@ -25,8 +32,16 @@ def next_job(kinds: Collection[Kind], base: str | None, *, now: int) -> Select[J
         )
         .where(JobRow.kind.in_(kinds), recent)
         .group_by(JobRow.tenant)
-        .subquery()
     )
+
+
+def next_job(kinds: Collection[Kind], base: str | None, *, now: int) -> Select[JobRow]:
+    """Return the query for the next job that a worker of the kinds and the base may take.
+
+    A tenant has had less than another if fewer of its jobs run, or else if workers have spent less time on its jobs of
+    the last day.
+    """
+    had = had_by_tenant(kinds, now=now).subquery()
     fits = or_(JobRow.base.is_(None), JobRow.base == base)
     return (
         select(JobRow)

@@ -72,7 +72,7 @@ class Admission:
         if self.limits.tokens_per_minute:
             try:
                 self._tokens = await self._take("tokens", "tokens_per_minute", cost)
-            except RateLimitExceeded:
+            except (RateLimitExceeded, asyncio.CancelledError):  # a batch may drop a line that waits
                 await self._give_request_back()
                 raise
             self._reserved = cost
@@ -88,7 +88,8 @@ class Admission:
             message = f"The request is too large for the tenant's {LIMIT_WORDS[limit]}: limit {most}, requested {cost}."
             raise RateLimitExceeded(message, limit=limit)
         if self._record.line is not None:
-            return await self._take_patiently(kind, cost, most)
+            with self._record.line.rest():
+                return await self._take_patiently(kind, cost, most)
         verdict = await self._state.rates.take(self.tenant, kind, cost, most)
         self._record.headers.update(rate_headers(kind, most, verdict))
         if verdict.charge is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.types import Scope
 
 from headmix_server.batches.held_models import HeldModels
+from headmix_server.batches.line import Rest
 from headmix_server.tenancy.keys.principal import Principal
 
 _KEY = "headmix.batch_line"
@@ -15,10 +16,11 @@ _KEY = "headmix.batch_line"
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """Whose line it is, and the batch's models."""
+    """Whose line it is, and the batch's models; it waits for its tenant's rates within `rest`."""
 
     principal: Principal
     models: HeldModels
+    rest: Rest
 
 
 def mark_line(scope: Scope, line: BatchLine) -> None:
