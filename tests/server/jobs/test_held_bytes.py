@@ -12,12 +12,13 @@ from harness.adapters.records import digest_of, record_of
 from headmix_server.batches.batches import Batches, NewBatch
 from headmix_server.catalog import quota as quota_module
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.quota import Quota, Stored, read_stored
+from headmix_server.catalog.quota import Quota, Stored, held_for_jobs, read_stored
 from headmix_server.core.errors import RateLimitExceeded
 from headmix_server.database import Base, ensure_tenant, reading, writing
 from headmix_server.files.files import Files
 from headmix_server.files.references import hold_file, keep_for_job
 from headmix_server.files.stored_file import Purpose
+from headmix_server.files.tables import FileHoldRow
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import ENDED, Job, Kind, State
 from headmix_server.jobs.jobs import Jobs
@@ -170,6 +171,14 @@ def test_a_result_counts_before_it_is_published_and_is_published_even_beyond_the
     assert stored(engine) == Stored(SIZE, 0)
     with pytest.raises(RateLimitExceeded):
         catalog.publish("acme", "tone", record_of(content("b")), quota=quota)
+
+
+def test_a_hold_of_an_older_database_whose_size_is_unknown_costs_nothing(jobs: Jobs, engine: Engine) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}")
+    with writing(engine) as session:
+        session.add(FileHoldRow(id="old", digest="old", holder=job.id, size_bytes=None, expires=None))
+        assert held_for_jobs(session, "acme", "old") == 0
+    assert stored(engine) == Stored(0)
 
 
 def test_uploads_that_race_with_jobs_and_deletions_never_exceed_the_quota(
