@@ -8,13 +8,10 @@ from headmix_server.database import audit
 from headmix_server.files.files import Files
 from headmix_server.files.references import hold_file
 from headmix_server.files.stored_file import Purpose
-from headmix_server.fine_tuning.quotas import TrainingQuota
-from headmix_server.fine_tuning.request import KIND, DataFile, FineTuning
+from headmix_server.fine_tuning.quotas import TrainingQuota, check_name
+from headmix_server.fine_tuning.request import FORMATS, KIND, DataFile, FineTuning
 from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
-
-_UNREAD = ".parquet"
-"""Its reader is a large library in C++, which strangers' files don't reach."""
 
 
 def find_data(files: Files, tenant: str, file_id: str, *, param: str) -> DataFile:
@@ -30,12 +27,14 @@ def find_data(files: Files, tenant: str, file_id: str, *, param: str) -> DataFil
     if found.purpose is not Purpose.FINE_TUNE:
         message = f"{param} {found.id} was uploaded for {found.purpose.value!r}: upload it for 'fine-tune'."
         raise InvalidRequest(message, param=param)
-    if found.filename.lower().endswith(_UNREAD):
+    file = DataFile(id=found.id, digest=found.digest, filename=found.filename, size_bytes=found.size_bytes)
+    if file.format is None:
         message = (
-            f"{param} {found.id} is {found.filename!r}: Parquet is not read here; convert it to JSON Lines or CSV."
+            f"{param} {found.id} is {found.filename!r}, and what is read here is {', '.join(FORMATS)}: convert it, "
+            "or upload it under a name that ends in its format."
         )
         raise InvalidRequest(message, param=param)
-    return DataFile(id=found.id, digest=found.digest, filename=found.filename, size_bytes=found.size_bytes)
+    return file
 
 
 def create_job(jobs: Jobs, tenant: str, request: FineTuning, quota: TrainingQuota, storage: Quota) -> Job:
@@ -43,13 +42,14 @@ def create_job(jobs: Jobs, tenant: str, request: FineTuning, quota: TrainingQuot
 
     Raises:
         RateLimitExceeded: the tenant has the most jobs already, or has used up the day's tokens, or has no room
-            for results.
+            for results, or for another adapter.
         InvalidRequest: a file does not exist any more.
     """
 
     def check_and_hold(session: Session, job_id: str) -> None:
         quota.check_new(session, tenant)
         storage.check_new_job(session, tenant)
+        check_name(session, tenant, request.name, storage)
         for param, file in (("training_file", request.training), ("validation_file", request.validation)):
             if file is None:
                 continue

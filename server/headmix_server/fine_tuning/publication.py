@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.bytes.upload import Upload
@@ -17,10 +18,11 @@ from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.rollout.canary import start_canary
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Canary
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.database import audit
+from headmix_server.database import audit, reading
 from headmix_server.files.files import Files
 from headmix_server.files.record import record_file
 from headmix_server.files.stored_file import Purpose
+from headmix_server.fine_tuning.quotas import check_publication
 from headmix_server.fine_tuning.request import FineTuning, read_request
 from headmix_server.fine_tuning.result import ResultFile, Trained, read_trained
 from headmix_server.jobs.changes import add_events
@@ -38,6 +40,7 @@ class JobMovedOnError(Exception):
 class Publisher:
     """Publishes jobs. `verify` checks an upload as the API does, and `quota_of` returns a tenant's quota."""
 
+    engine: Engine
     jobs: Jobs
     files: Files
     library: Library
@@ -51,10 +54,13 @@ class Publisher:
         Raises:
             JobMovedOnError: it is no longer to be published.
             InvalidAdapter, AdapterTooLarge, ArtifactDamaged: it cannot be served.
-            RateLimitExceeded: the tenant would exceed its quota.
+            RateLimitExceeded: the tenant would exceed its quota; it may succeed later.
             InsufficientStorage, StorageUnavailable: it may succeed later.
         """
         request, trained = read_request(job.request), read_trained(job.result or "")
+        quota = self.quota_of(job.tenant)
+        with reading(self.engine) as session:  # checked again with the change; here, before much is copied for nothing
+            check_publication(session, job.tenant, request.name, trained.artifact, quota)
         with self.library.store.receive(max_bytes=self.max_bytes) as upload:
             with self.files.open_bytes(trained.artifact.digest) as file:
                 while data := file.read(_COPY_BYTES):
@@ -73,7 +79,7 @@ class Publisher:
                 current=request.publish.how == "current",
                 may_be_first=True,
                 actor=request.actor,
-                quota=self.quota_of(job.tenant),
+                quota=quota,
                 also=end,
             )
         return published.version

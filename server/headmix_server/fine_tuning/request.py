@@ -5,7 +5,7 @@ has been checked. `recipe` makes the recipe's file of it.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Final, Literal
 
 import msgspec
@@ -19,7 +19,8 @@ KIND: Final = "fine_tuning"
 Auto = Literal["auto"]
 Publish = Literal["current", "canary", "beside"]
 
-_JSON_LINES = ".jsonl"
+FORMATS: Final = (".jsonl", ".json", ".csv", ".tsv")
+"""The formats of data that are read, without Parquet: strangers' files don't reach the large library that reads it."""
 
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +31,18 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     size_bytes: int
 
+    @property
+    def format(self) -> str | None:
+        """The extension that tells its format; JSON Lines without any, None if it is another."""
+        suffix = PurePosixPath(self.filename).suffix.lower()
+        return (suffix or FORMATS[0]) if suffix in {"", *FORMATS} else None
+
     def local_name(self, stem: str) -> str:
-        """Return a safe name for a copy of the file, with the extension that tells its format."""
-        suffix = Path(self.filename).suffix.lower()
-        return f"{stem}{suffix if suffix[1:].isalnum() and suffix.isascii() else _JSON_LINES}"
+        """Return a safe name for a copy of the file, with the extension that tells its format.
+
+        Files of no known format are not accepted; whatever else they are, they are read as JSON Lines.
+        """
+        return f"{stem}{self.format or FORMATS[0]}"
 
 
 class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ announced is gone, and the time between two reads counts only in part.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from headmix_server.jobs.job import Job
+from headmix_server.jobs.job import JobHead
 
 LONGEST_GAP = 0.25
 
@@ -27,7 +27,7 @@ class ClaimWatch:
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
 
-    def stale(self, jobs: Iterable[Job], read_at: float) -> tuple[Job, ...]:
+    def stale(self, jobs: Iterable[JobHead], read_at: float) -> tuple[JobHead, ...]:
         """Return those of the claimed jobs whose workers are gone. `jobs` are all there are, read just after a time.
 
         The verdict holds only as long as owner and count stay the same.
@@ -40,7 +40,7 @@ class ClaimWatch:
         """Return the time on the watcher's clock."""
         return self._clock()
 
-    def _look(self, job: Job, read_at: float) -> _Watched:
+    def _look(self, job: JobHead, read_at: float) -> _Watched:
         before = self._watched.get(job.id)
         if before is None or (before.owner, before.beats) != (job.owner, job.beats):
             return _Watched(job.owner, job.beats, read_at, 0.0)

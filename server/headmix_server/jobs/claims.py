@@ -17,7 +17,19 @@ from sqlalchemy.orm import Session
 from headmix_server.database import reading, writing
 from headmix_server.jobs.changes import REACHED, add_events, change_state, keep_checkpoints, new_id, read_job
 from headmix_server.jobs.claim_watch import ClaimWatch
-from headmix_server.jobs.job import Checkpoint, Job, Kind, Level, NewEvent, State, Wanted, checkpoint_of, job_of
+from headmix_server.jobs.job import (
+    HEAD_ONLY,
+    Checkpoint,
+    Job,
+    Kind,
+    Level,
+    NewEvent,
+    State,
+    Wanted,
+    checkpoint_of,
+    head_of,
+    job_of,
+)
 from headmix_server.jobs.next_job import Had, had_by_tenant, next_job
 from headmix_server.jobs.tables import JobCheckpointRow, JobRow
 
@@ -76,7 +88,7 @@ class Claims:
         """
         self.settle_abandoned()
         with reading(self._engine) as session:
-            if session.scalar(next_job(self._kinds, self._base, now=self._now())) is None:
+            if session.scalar(next_job(self._kinds, self._base, now=self._now()).options(HEAD_ONLY)) is None:
                 return None  # the write lock is not taken for nothing
         with writing(self._engine) as session:
             row = session.scalar(next_job(self._kinds, self._base, now=self._now()))
@@ -105,9 +117,9 @@ class Claims:
         One of these fails if too many claims in a row have not got it ahead. The first calls only watch.
         """
         read_at = self._watch.now()
-        held = select(JobRow).where(JobRow.kind.in_(self._kinds), JobRow.state == "running")
+        held = select(JobRow).options(HEAD_ONLY).where(JobRow.kind.in_(self._kinds), JobRow.state == "running")
         with reading(self._engine) as session:
-            jobs = tuple(map(job_of, session.scalars(held)))
+            jobs = tuple(map(head_of, session.scalars(held)))
         settled = []
         for job in self._watch.stale(jobs, read_at):
             with writing(self._engine) as session:

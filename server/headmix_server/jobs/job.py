@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Literal, cast
 
+from sqlalchemy.orm import load_only
+
 from headmix_server.jobs.tables import JobCheckpointRow, JobEventRow, JobRow
 
 Kind = Literal["fine_tuning", "batch"]
@@ -19,32 +21,38 @@ ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "expire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One job as it was read; for the columns see `JobRow`. `request`, `progress`, `result`, `error` are JSON."""
+class JobHead:
+    """Where a job stands, for whoever looks at many jobs or often: without the JSON, which may be large."""
 
     id: str
     tenant: str
     kind: Kind
     state: State
     wanted: Wanted | None
-    base: str | None
-    request: str
-    progress: str
-    result: str | None
-    error: str | None
     owner: str | None
     beats: int
     seconds: float
-    attempts: int
-    worked: float
     created: int
-    started: int | None
-    finished: int | None
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(JobHead):
+    """One job as it was read; for the columns see `JobRow`. `request`, `progress`, `result`, `error` are JSON."""
+
+    base: str | None
+    request: str
+    progress: str
+    result: str | None
+    error: str | None
+    attempts: int
+    worked: float
+    started: int | None
+    finished: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,15 @@ class Checkpoint:
 def job_of(row: JobRow) -> Job:
     """Return the job in a row."""
     return Job(**{field.name: getattr(row, field.name) for field in fields(Job)})
+
+
+HEAD_ONLY = load_only(*(getattr(JobRow, field.name) for field in fields(JobHead)), raiseload=True)
+"""The option of a query whose rows are read with `head_of`."""
+
+
+def head_of(row: JobRow) -> JobHead:
+    """Return where the job in a row stands."""
+    return JobHead(**{field.name: getattr(row, field.name) for field in fields(JobHead)})
 
 
 def event_of(row: JobEventRow) -> JobEvent:

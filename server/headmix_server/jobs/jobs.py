@@ -15,15 +15,18 @@ from headmix_server.database import ensure_tenant, reading, writing
 from headmix_server.jobs.changes import REACHED, add_events, change_state, new_id, read_job
 from headmix_server.jobs.job import (
     ENDED,
+    HEAD_ONLY,
     Checkpoint,
     Job,
     JobEvent,
+    JobHead,
     Kind,
     NewEvent,
     State,
     Wanted,
     checkpoint_of,
     event_of,
+    head_of,
     job_of,
 )
 from headmix_server.jobs.next_job import next_job
@@ -32,9 +35,15 @@ from headmix_server.jobs.tables import JobCheckpointRow, JobEventRow, JobRow
 ID_PREFIXES: Mapping[Kind, str] = MappingProxyType({"fine_tuning": "ftjob-", "batch": "batch_"})
 
 _WAITING: Mapping[Wanted, frozenset[State]] = MappingProxyType(
-    {"cancel": frozenset[State]({"validating", "queued", "paused"}), "pause": frozenset[State]({"queued"})}
+    {
+        "cancel": frozenset[State]({"validating", "queued", "paused", "publishing"}),
+        "pause": frozenset[State]({"queued"}),
+    }
 )
-"""The states in which nobody works on the job, so that a wish of its tenant is granted at once."""
+"""The states in which no worker has the job, so that a wish of its tenant is granted at once.
+
+What the server does with a job meanwhile ends with `move`, which then finds that it has moved on.
+"""
 
 
 class Jobs:
@@ -93,6 +102,19 @@ class Jobs:
         """
         with reading(self._engine) as session:
             return _found(session, tenant, job_id)
+
+    def head(self, tenant: str, job_id: str) -> JobHead:
+        """Return where a job stands.
+
+        Raises:
+            NotFound: the tenant has none of this id.
+        """
+        query = select(JobRow).options(HEAD_ONLY).where(JobRow.id == job_id, JobRow.tenant == tenant)
+        with reading(self._engine) as session:
+            row = session.scalar(query)
+            if row is None:
+                raise _no_job(job_id)
+            return head_of(row)
 
     def list(self, tenant: str, kind: Kind, *, after: str | None = None, limit: int = 20) -> tuple[Job, ...]:
         """Return up to `limit` jobs, newest first, those that follow the job `after`.
@@ -192,16 +214,28 @@ class Jobs:
 
     # --- the server's side -------------------------------------------------------------------------------------------
 
-    def in_states(self, kind: Kind, states: Collection[State], *, limit: int = 100) -> tuple[Job, ...]:
+    def in_states(self, kind: Kind, states: Collection[State], *, limit: int = 100) -> tuple[JobHead, ...]:
         """Return up to `limit` jobs of all tenants in these states, oldest first."""
-        query = select(JobRow).where(JobRow.kind == kind, JobRow.state.in_(states))
+        query = select(JobRow).options(HEAD_ONLY).where(JobRow.kind == kind, JobRow.state.in_(states))
         with reading(self._engine) as session:
-            return tuple(map(job_of, session.scalars(query.order_by(JobRow.created, JobRow.id).limit(limit))))
+            return tuple(map(head_of, session.scalars(query.order_by(JobRow.created, JobRow.id).limit(limit))))
+
+    def oldest_of_each_tenant(self, kind: Kind, state: State, *, without: Collection[str] = ()) -> tuple[JobHead, ...]:
+        """Return each tenant's oldest job in a state, oldest first, however many jobs a tenant has.
+
+        The jobs whose ids are in `without` do not count.
+        """
+        turn = func.row_number().over(partition_by=JobRow.tenant, order_by=(JobRow.created, JobRow.id))
+        waiting = JobRow.kind == kind, JobRow.state == state, JobRow.id.not_in(without)
+        turns = select(JobRow.id, turn.label("turn")).where(*waiting).subquery()
+        oldest = select(JobRow).options(HEAD_ONLY).join(turns, turns.c.id == JobRow.id).where(turns.c.turn == 1)
+        with reading(self._engine) as session:
+            return tuple(map(head_of, session.scalars(oldest.order_by(JobRow.created, JobRow.id))))
 
     def waits(self, kinds: Collection[Kind], base: str | None) -> bool:
         """Return whether a job is queued for a worker of these kinds that has this base."""
         with reading(self._engine) as session:
-            return session.scalar(next_job(kinds, base, now=self._now())) is not None
+            return session.scalar(next_job(kinds, base, now=self._now()).options(HEAD_ONLY)) is not None
 
     def counts(self) -> Mapping[tuple[str, str], int]:
         """Return how many jobs that have not ended are in each kind and state."""
@@ -255,8 +289,12 @@ class Jobs:
 def _found(session: Session, tenant: str, job_id: str) -> Job:
     job = read_job(session, JobRow.id == job_id, JobRow.tenant == tenant)
     if job is None:
-        raise NotFound(f"There is no job {job_id!r}.", param="id")
+        raise _no_job(job_id)
     return job
+
+
+def _no_job(job_id: str) -> NotFound:
+    return NotFound(f"There is no job {job_id!r}.", param="id")
 
 
 def _shown(job: Job) -> str:

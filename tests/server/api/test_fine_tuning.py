@@ -13,8 +13,9 @@ from headmix_server.app.jobs.job_keeper import job_keeper
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.database import open_database
 from headmix_server.files.stored_file import Purpose
+from headmix_server.fine_tuning import stage
 from headmix_server.fine_tuning.check.checker import Checker
-from headmix_server.fine_tuning.keeper import MOST_TRIES, JobKeeper
+from headmix_server.fine_tuning.keeper import JobKeeper
 from headmix_server.fine_tuning.request import KIND, FineTuning, read_request
 from headmix_server.jobs.job import NewEvent
 from headmix_server.tenancy.keys.principal import Scope
@@ -374,12 +375,13 @@ async def test_a_bug_in_the_check_ends_the_job_after_three_tries_and_a_full_disk
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await create(rig)
-    failures: list[Exception] = [InsufficientStorage("full")] * 5 + [RuntimeError("a bug")] * MOST_TRIES
+    failures: list[Exception] = [InsufficientStorage("full")] * 5 + [RuntimeError("a bug")] * stage.MOST_TRIES
 
     async def fail(*_: object) -> None:
         raise failures.pop(0)
 
     monkeypatch.setattr(Checker, "check", fail)
+    monkeypatch.setattr(stage, "REST_SECONDS", 0.0)
     with keeping(rig) as keeper:
         while failures:
             assert (await get(rig, job))["status"] == "validating_files"

@@ -139,13 +139,38 @@ def test_the_server_moves_a_job_once_and_never_one_that_a_worker_holds(
     assert claim is not None
     assert not jobs.move(job.id, before=["running"], after="failed")
     claims.end(claim, "publishing", result='{"digest":"d"}')
-    assert [found.result for found in jobs.in_states("fine_tuning", ["publishing"])] == ['{"digest":"d"}']
+    assert [found.id for found in jobs.in_states("fine_tuning", ["publishing"])] == [job.id]
+    assert jobs.get("acme", job.id).result == '{"digest":"d"}'
     with pytest.raises(InvalidRequest, match="publishing"):
-        jobs.want("acme", job.id, "cancel")
+        jobs.want("acme", job.id, "pause")
     clock.now += 5
     assert jobs.move(job.id, before=["publishing"], after="succeeded", result='{"model":"m"}')
     found = jobs.get("acme", job.id)
     assert (found.state, found.result, found.finished) == ("succeeded", '{"model":"m"}', int(clock.now))
+
+
+def test_a_job_that_waits_to_be_published_can_be_cancelled_and_is_then_not_published(jobs: Jobs) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}", state="publishing")
+    assert jobs.want("acme", job.id, "cancel").state == "cancelled"
+    assert not jobs.move(job.id, before=["publishing"], after="succeeded")
+
+
+def test_each_tenants_oldest_job_in_a_state_is_found_however_many_jobs_another_tenant_has(
+    jobs: Jobs, clock: FakeClock
+) -> None:
+    first = jobs.create("acme", "fine_tuning", "{}", state="validating")
+    clock.now += 1
+    for _ in range(120):
+        jobs.create("acme", "fine_tuning", "{}", state="validating")
+    clock.now += 1
+    other = jobs.create("other", "fine_tuning", "{}", state="validating")
+    jobs.create("other", "fine_tuning", "{}", state="publishing")
+    jobs.create("other", "batch", "{}", state="validating")
+    turns = jobs.oldest_of_each_tenant("fine_tuning", "validating")
+    assert [(job.tenant, job.id) for job in turns] == [("acme", first.id), ("other", other.id)]
+    without = jobs.oldest_of_each_tenant("fine_tuning", "validating", without=[other.id, first.id])
+    assert [job.tenant for job in without] == ["acme"]
+    assert without[0].id != first.id
 
 
 def test_counts_are_by_kind_and_state_without_what_has_ended(jobs: Jobs) -> None:

@@ -21,7 +21,7 @@ async def stream_events(state: ApiState, job: Job, after: int) -> Events:
     tenant = job.tenant
     while True:
         # Read before the events: what is recorded with the job's end is found after it.
-        now = await state.threads.manage(tenant, state.jobs.get, tenant, job.id)
+        now = await state.threads.manage(tenant, state.jobs.head, tenant, job.id)
         events = await state.threads.manage(tenant, state.jobs.events, job.id, after=after, limit=_PAGE)
         for event in events:
             after = event.number

@@ -30,6 +30,7 @@ def job_keeper(state: ApiState, database: Engine, folder: Path) -> JobKeeper:
         quota_of=partial(_training_quota, state),
     )
     publisher = Publisher(
+        engine=database,
         jobs=state.jobs,
         files=state.files,
         library=state.library,

@@ -10,7 +10,7 @@ from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.settings.values import Train
 from headmix_server.jobs.claims import Claims
-from headmix_server.jobs.job import Job, NewEvent
+from headmix_server.jobs.job import JobHead, NewEvent
 from headmix_server.jobs.jobs import Jobs
 
 LOOK_SECONDS = 5.0
@@ -74,7 +74,7 @@ class JobWatch:
                 if not self._is_told(job):
                     self._jobs.add_event(job.id, NewEvent(_message(self._train, running), data=_DATA, level="warn"))
 
-    def _is_told(self, job: Job) -> bool:
+    def _is_told(self, job: JobHead) -> bool:
         """Return whether its events say so already, from before this server's start."""
         return any(event.data == _DATA for event in self._jobs.events(job.id, limit=20, newest_first=True))
 

@@ -4,12 +4,13 @@ Runs in the process of `__main__`: a chat template may take any time over a stra
 """
 
 import dataclasses
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from headmix_adapters.base import BaseError, ResolvedBase, base_positions
-from headmix_adapters.config import Problem, Task
+from headmix_adapters.config import Problem
 from headmix_adapters.families import can_generate, usual_pooling
 from headmix_adapters.text.base_text import read_base_text
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
@@ -34,6 +35,8 @@ LEARN: Learn = "all"
 """Every answer of a conversation is learned unless the data says otherwise, as in OpenAI's fine-tuning."""
 
 _SHOWN_FAULTS = 20
+_FAULTY_FIRST = 20
+"""Reading on for a usable row would escape the limits of the check, and the file is refused anyway."""
 
 
 class _Refused(Exception):
@@ -79,21 +82,32 @@ def _check(request: FineTuning, folder: Path, base: ResolvedBase) -> Checked:
 
 
 def _purpose(request: FineTuning, folder: Path, base: ResolvedBase) -> Purpose:
-    """Return what the files are for: what was requested, or else what the first row shows."""
-    path, asked = folder / request.training_name, request.task
-    try:
-        entry = next((one for one in read_entries(path) if one.fields is not None), None)
-        fields = {} if entry is None or entry.fields is None else entry.fields
-        first = in_openai_form(Row(f"line {1 if entry is None else entry.line}", fields), request.ignore)
-        task: Task = asked or task_of(first)
-    except (UnreadableError, DataError):
-        first, task = Row("line 1", {}), asked or "generation"  # the check of the whole file says what is wrong
+    """Return what the files are for: what was requested, or else what the first row shows.
+
+    Without a usable row among the first, the check of the whole file says what is wrong with them, on which lines.
+    """
+    first = _first_row(request, folder / request.training_name)
+    task = request.task or (None if first is None else task_of(first))
     if task == "generation" and not can_generate(base.shape.model_type):
         raise RecipeError(f"{base.name} is an encoder: it classifies and cannot generate")
     if (fault := blanks_fault(request.labels)) is not None:
         raise RecipeError(fault)
-    problem: Problem = request.problem or problem_of(first)
+    problem = request.problem or (None if first is None else problem_of(first))
     return Purpose(task, problem, request.labels, request.ignore, LEARN, read_base_text(base.folder))
+
+
+def _first_row(request: FineTuning, path: Path) -> Row | None:
+    """Return the first usable row, or None: faulty rows are passed over only as long as there are few."""
+    try:
+        for entry in islice(read_entries(path), _FAULTY_FIRST):
+            if entry.fields is not None:
+                row = in_openai_form(Row(f"line {entry.line}", entry.fields), request.ignore)
+                if request.task is None:
+                    task_of(row)
+                return row
+    except (UnreadableError, DataError):
+        pass
+    return None
 
 
 def _read(path: Path, purpose: Purpose, param: str, filename: str) -> FileReport:
