@@ -197,6 +197,7 @@ async def test_a_file_deleted_after_the_job_was_created_is_trained_on_all_the_sa
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
         ({"method": {"type": "dpo"}}, "method.type"),
         ({"method": {"type": "reinforcement"}}, "method.type"),
+        ({"method": {"type": ["dpo"]}}, "method.type"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs"),
         ({"seed": -1}, "seed"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
@@ -218,11 +219,42 @@ async def test_a_request_that_cannot_be_done_is_refused_by_its_parameter(
     assert (await rig.client.get(URL)).json()["data"] == []
 
 
+@pytest.mark.parametrize(
+    ("method", "param"),
+    [
+        ({"type": "dpo"}, "method.type"),
+        ({"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}, "method.type"),
+        ({"dpo": {"hyperparameters": {"beta": 0.1}}, "type": "dpo", "supervised": None}, "method.type"),
+        ({"dpo": {}}, "method.dpo"),
+    ],
+)
+async def test_another_method_is_refused_by_its_name_with_or_without_its_parameters(
+    rig: ApiRig, method: dict[str, Any], param: str
+) -> None:
+    body = {"model": BASE, "training_file": upload(rig, jsonl(CHATS)), "method": method}
+    error = (await rig.client.post(URL, json=body)).json()["error"]
+    assert (error["message"], error["param"]) == ("The method 'dpo' is not supported: only 'supervised' is.", param)
+
+
 async def test_a_file_for_another_purpose_is_not_trained_on(rig: ApiRig) -> None:
     file = rig.state.files.put(TENANT, Purpose.BATCH, "requests.jsonl", [b"{}"]).id
     answer = await rig.client.post(URL, json={"model": BASE, "training_file": file})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "training_file")
     assert "'batch'" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "filename", ["x.parquet", "x.PARQUET", "x.parquet/", "x.jsonl.parquet", "x.parquet\\", "x.xlsx", "notes.txt"]
+)
+async def test_a_file_whose_name_is_that_of_another_format_is_refused_before_it_is_read(
+    rig: ApiRig, filename: str
+) -> None:
+    file = upload(rig, b"PAR1", filename)
+    for param in ("training_file", "validation_file"):
+        body = {"model": BASE, "training_file": upload(rig, jsonl(CHATS)), param: file}
+        answer = await rig.client.post(URL, json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+        assert ".jsonl, .json, .csv, .tsv" in answer.json()["error"]["message"]
 
 
 async def test_only_the_base_is_trained_from(rig: ApiRig) -> None:

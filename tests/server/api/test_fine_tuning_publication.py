@@ -13,11 +13,14 @@ from harness.server.api_rig import BASE, TENANT, ApiRig
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.database import writing
 from headmix_server.files.references import keep_for_job
+from headmix_server.fine_tuning import stage
+from headmix_server.fine_tuning.check.checker import Checker
 from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
 from headmix_server.jobs.changes import read_job
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.jobs.tables import JobRow
-from tests.server.api.test_fine_tuning import URL, check_all, create, get, keeping
+from tests.server.api.test_fine_tuning import CHATS, URL, check_all, create, get, jsonl, keeping, upload
+from tests.support.clocks.waiting import until
 
 CURVES = "curves.svg"
 
@@ -30,7 +33,9 @@ def rig_settings(database_url: str) -> dict[str, str]:
 async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str, ...] = (), **body: Any) -> str:
     """Return the id of a job whose worker is done with it."""
     job = await create(rig, **{"suffix": "tone", **body})
-    await check_all(rig)
+    with keeping(rig) as keeper:
+        while await keeper.checks.round():
+            pass
     artifact, picture = folder / "a.safetensors", folder / CURVES
     random_artifact(
         artifact, rig.state.base.shape, seed=seed, classifier=classifier_config(*labels) if labels else None
@@ -170,10 +175,80 @@ async def test_a_result_beyond_the_tenants_stored_bytes_is_published_and_the_nex
     assert (refused.status_code, "no room for results" in refused.json()["error"]["message"]) == (429, True)
 
 
-async def test_a_result_beyond_the_tenants_limit_of_adapters_ends_the_job(rig: ApiRig, tmp_path: Path) -> None:
+async def test_a_result_without_room_waits_for_it_says_so_once_and_is_then_published(
+    rig: ApiRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "REST_SECONDS", 0.0)
     job = await trained(rig, tmp_path)
     rig.publish("other")
     rig.state.limits.change(TENANT, {"adapters": 1}, actor="test")
+    for _ in range(3):
+        await check_all(rig)
+        assert (await get(rig, {"id": job}))["status"] == "running"
+    events = (await rig.client.get(f"{URL}/{job}/events")).json()["data"]
+    said = [event for event in events if event["level"] == "warn"]
+    assert [event["data"] for event in said] == [{"code": "waiting_for_room", "limit": "adapters"}]
+    assert "Delete one first." in said[0]["message"]
+    await rig.client.delete("/v1/adapters/other")
     await check_all(rig)
-    ended = await get(rig, {"id": job})
-    assert (ended["status"], ended["error"]["code"]) == ("failed", "rate_limit_exceeded")
+    assert (await get(rig, {"id": job}))["fine_tuned_model"] == "tone@1"
+
+
+async def test_a_result_that_waits_for_room_does_not_hold_up_the_tenants_next_and_can_be_cancelled(
+    rig: ApiRig, tmp_path: Path
+) -> None:
+    rig.publish("tone")
+    waits = await trained(rig, tmp_path, suffix="new")
+    fits = await trained(rig, tmp_path, seed=1)
+    rig.state.limits.change(TENANT, {"adapters": 1}, actor="test")
+    with keeping(rig) as keeper:
+        for _ in range(2):
+            await keeper.round()
+    assert (await get(rig, {"id": fits}))["fine_tuned_model"] == "tone@2"
+    assert (await rig.client.post(f"{URL}/{waits}/cancel")).json()["status"] == "cancelled"
+    rig.state.limits.change(TENANT, {"adapters": None}, actor="test")
+    await check_all(rig)
+    assert (await rig.client.get("/v1/adapters/new")).status_code == 404
+
+
+async def test_a_check_that_takes_long_does_not_hold_up_publications(
+    rig: ApiRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await trained(rig, tmp_path)
+    await create(rig)
+    checking = asyncio.Event()
+
+    async def never_ends(*_: object) -> None:
+        checking.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Checker, "check", never_ends)
+    with keeping(rig) as keeper:
+        running = asyncio.create_task(keeper.run())
+        await checking.wait()
+        await until(lambda: rig.state.jobs.get(TENANT, job).state == "succeeded")
+        running.cancel()
+        await asyncio.wait([running])
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit", "param"),
+    [({"adapters": 1}, "1 adapters", "suffix"), ({"stored_bytes": 10}, "may store 10", None)],
+)
+async def test_a_job_for_whose_adapter_there_is_no_room_is_refused_before_it_trains(
+    rig: ApiRig, limits: dict[str, int], limit: str, param: str | None
+) -> None:
+    rig.publish("tone")
+    file = upload(rig, jsonl(CHATS))
+    rig.state.limits.change(TENANT, limits, actor="test")
+    refused = await rig.client.post(URL, json={"model": BASE, "training_file": file, "suffix": "new"})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (429, "rate_limit_exceeded", param)
+    assert limit in error["message"]
+    assert (await rig.client.get(URL)).json()["data"] == []
+
+
+async def test_a_new_version_of_an_adapter_needs_no_room_for_another_name(rig: ApiRig) -> None:
+    rig.publish("tone")
+    rig.state.limits.change(TENANT, {"adapters": 1}, actor="test")
+    assert (await create(rig, suffix="tone"))["status"] == "validating_files"

@@ -35,7 +35,11 @@ def test_data_that_was_not_checked_has_no_recipe(tmp_path: Path) -> None:
         ("upload", "training.jsonl"),
         ("x.j/..", "training.jsonl"),
         ("x.é", "training.jsonl"),
+        ("x.JSON", "training.json"),
+        *((f"x{end}", "training.jsonl") for end in (".parquet", ".parquet/", ".PARQUET", ".parquet.", ".exe")),
     ],
 )
-def test_a_local_copy_has_a_safe_name_with_the_files_extension(filename: str, local: str) -> None:
+def test_a_local_copy_has_a_safe_name_with_the_files_extension_if_that_is_a_format_that_is_read(
+    filename: str, local: str
+) -> None:
     assert request(filename).training_name == local

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from headmix_adapters.config import Problem, Task
 from headmix_adapters.presets import PresetName
@@ -54,12 +54,23 @@ class MethodBody(RequestBody):
     type: Method = "supervised"
     supervised: SupervisedBody | None = None
 
-    @field_validator("type", mode="before")
     @classmethod
-    def _refuse_others(cls, value: object) -> object:
-        if value in _OTHER_METHODS:
-            raise unsupported("type", f"The method {value!r} is not supported: only 'supervised' is.")
-        return value
+    def _require_neutral(cls, name: str, value: object) -> None:
+        if name in _OTHER_METHODS and value is not None:
+            raise unsupported(name, _other_method(name))
+        super()._require_neutral(name, value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_others(cls, body: object) -> object:
+        # Before the fields: such a body has the method's own object as well, which has no meaning here.
+        if isinstance(body, dict) and (method := body.get("type")) in _OTHER_METHODS:
+            raise unsupported("type", _other_method(method))
+        return body
+
+
+def _other_method(method: str) -> str:
+    return f"The method {method!r} is not supported: only 'supervised' is."
 
 
 class RanksBody(RequestBody):
