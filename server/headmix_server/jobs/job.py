@@ -22,7 +22,7 @@ ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "expire
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobHead:
-    """Where a job stands, for whoever looks at many jobs or often: without the JSON, which may be large."""
+    """Where a job stands, for code that looks at many jobs, or often: without the JSON, which may be large."""
 
     id: str
     tenant: str
