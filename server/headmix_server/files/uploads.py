@@ -29,6 +29,8 @@ PART_BYTES = 64 << 20
 MOST_PARTS = 1000
 MOST_PENDING = 32
 """The most pending uploads of one tenant."""
+_NUMBER_ONLY = Quota()
+"""With it only the number of files is checked: a completed upload's bytes have counted since it was created."""
 
 
 class UploadState(StrEnum):
@@ -169,6 +171,7 @@ class Uploads:
             NotFound: the tenant has no such upload.
             InvalidRequest: it has ended; or the parts are not its own, not as large together as announced, or their
                 MD5 sum, in hexadecimal, is another.
+            RateLimitExceeded: the tenant has the most files allowed.
             InsufficientStorage, StorageUnavailable: nothing was stored.
         """
         with reading(self._engine) as session:
@@ -189,9 +192,15 @@ class Uploads:
                 row.state, row.file_id = UploadState.COMPLETED.value, made.id
                 remove_parts(session, row.id)
 
-            # Its bytes have counted since it was created.
             made = self._files.add(
-                tenant, announced.purpose, announced.filename, whole, expires=expires, actor=actor, also=end
+                tenant,
+                announced.purpose,
+                announced.filename,
+                whole,
+                expires=expires,
+                quota=_NUMBER_ONLY,
+                actor=actor,
+                also=end,
             )
         return self._ended(tenant, upload_id, made)
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from headmix_server.database import SERVER, audit
 from headmix_server.files.references import bury, release_holds
 from headmix_server.jobs.job import ENDED, Job, NewEvent, State, Wanted, job_of
 from headmix_server.jobs.tables import JobCheckpointRow, JobEventRow, JobRow
@@ -43,13 +44,19 @@ def add_events(session: Session, job_id: str, events: Iterable[NewEvent], *, now
 
 
 def change_state(session: Session, job_id: str, state: State, *, now: int, **columns: object) -> None:
-    """Move a job that nobody works on from now on into a state; an end releases the bytes that were kept for it."""
+    """Move a job that nobody works on from now on into a state; an end releases the bytes that were kept for it.
+
+    A failure is audited here, since worker and server both end jobs so; other changes by those who ask for them.
+    """
     values: dict[str, object] = {"state": state, "owner": None, **columns}
     if state in ENDED:
         values |= {"wanted": None, "finished": now}
         keep_checkpoints(session, job_id, 0)
         release_holds(session, job_id)
     session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))
+    if state == "failed":
+        job = session.execute(select(JobRow.tenant, JobRow.kind).where(JobRow.id == job_id)).one()
+        audit(session, SERVER, job.tenant, f"{job.kind}.fail", job_id)
 
 
 def keep_checkpoints(session: Session, job_id: str, count: int) -> None:

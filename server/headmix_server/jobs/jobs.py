@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from headmix_server.core.errors import InvalidRequest, NotFound
-from headmix_server.database import ensure_tenant, reading, writing
+from headmix_server.database import SERVER, audit, ensure_tenant, reading, writing
 from headmix_server.jobs.changes import REACHED, add_events, change_state, new_id, read_job
 from headmix_server.jobs.job import (
     ENDED,
@@ -132,8 +132,10 @@ class Jobs:
             rows = session.scalars(query.order_by(JobRow.created.desc(), JobRow.id.desc()).limit(limit))
             return tuple(map(job_of, rows))
 
-    def want(self, tenant: str, job_id: str, wanted: Wanted) -> Job:
+    def want(self, tenant: str, job_id: str, wanted: Wanted, *, actor: str = SERVER) -> Job:
         """Cancel or pause a job; its worker does so when it next renews its claim. Repeating it changes nothing.
+
+        `actor` is who the audit records as having asked for it.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -154,10 +156,11 @@ class Jobs:
                 )
             else:
                 raise InvalidRequest(f"A job that is {_shown(job)} cannot be {reached}.", param="id")
+            audit(session, actor, tenant, f"{job.kind}.{wanted}", job.id)
             return _found(session, tenant, job_id)
 
-    def resume(self, tenant: str, job_id: str) -> Job:
-        """Let a paused job go on from where it stopped, or take the wish to pause it back.
+    def resume(self, tenant: str, job_id: str, *, actor: str = SERVER) -> Job:
+        """Let a paused job go on from where it stopped, or take the wish to pause it back; `actor` as in `want`.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -174,6 +177,7 @@ class Jobs:
             else:
                 return job
             self._record(session, job.id, NewEvent("The job is resumed."))
+            audit(session, actor, tenant, f"{job.kind}.resume", job.id)
             return _found(session, tenant, job_id)
 
     # --- what happens in a job ---------------------------------------------------------------------------------------

@@ -202,6 +202,10 @@ async def test_a_file_deleted_after_the_job_was_created_is_trained_on_all_the_sa
         ({"seed": -1}, "seed"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
+        ({"headmix": {"labels": ["x" * 257]}}, "headmix.labels"),
+        ({"headmix": {"labels": ["a"] * 4097}}, "headmix.labels"),
+        ({"headmix": {"labels": [f"{n}".rjust(256) for n in range(513)]}}, "headmix.labels"),
+        ({"headmix": {"ignore": ["x" * 257]}}, "headmix.ignore"),
         ({"headmix": {"sites": ["q"]}}, "headmix"),
         ({"headmix": {"ranks": 4}}, "headmix"),
         ({"headmix": {"ranks": {"q": 0}}}, "headmix.ranks"),
@@ -308,6 +312,25 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_stays_so(rig: ApiRig) -
         400,
         "A job that is cancelled cannot be resumed.",
     )
+
+
+async def test_the_audit_names_who_created_paused_resumed_and_cancelled_a_job_and_what_failed(rig: ApiRig) -> None:
+    job = await create(rig)
+    await check_all(rig)
+    for what in ("pause", "pause", "resume", "resume", "cancel", "cancel"):
+        await rig.client.post(f"{URL}/{job['id']}/{what}")
+    failed = await create(rig, training_file=upload(rig, b"x"))
+    await check_all(rig)
+    entries = rig.state.audit.entries(tenant=TENANT, before=None, limit=100)
+    found = [(entry.action, entry.subject) for entry in reversed(entries) if entry.action.startswith("fine_tuning.")]
+    assert found == [
+        *((f"fine_tuning.{what}", job["id"]) for what in ("create", "pause", "resume", "cancel")),
+        *((f"fine_tuning.{what}", failed["id"]) for what in ("create", "fail")),
+    ]
+    actors = {entry.action: entry.actor for entry in entries}
+    (key,) = {actors[f"fine_tuning.{what}"] for what in ("create", "pause", "resume", "cancel")}
+    assert key.startswith("key_")
+    assert actors["fine_tuning.fail"] == "server"
 
 
 async def test_a_job_cancelled_while_its_data_is_checked_is_not_queued(rig: ApiRig) -> None:

@@ -12,6 +12,7 @@ from harness.adapters.records import digest_of
 from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import InvalidRequest, NotFound, PayloadTooLarge, RateLimitExceeded
 from headmix_server.database import writing
+from headmix_server.files import record
 from headmix_server.files import uploads as module
 from headmix_server.files.files import Files
 from headmix_server.files.stored_file import Purpose
@@ -163,3 +164,24 @@ def test_an_end_of_a_thousand_parts_takes_a_handful_of_statements(
     with writing(engine) as session:
         session.execute(delete(UploadPartRow))
     assert check_at_rest(folder, engine) == set()
+
+
+def test_an_upload_that_would_be_one_file_too_many_is_completed_once_another_is_deleted(
+    files: Files, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "MOST_FILES", 1)
+    first = files.put("acme", Purpose.BATCH, "first", [b"1"])
+    upload = create(uploads, 4)
+    part = add(files, uploads, upload, b"late")
+    with pytest.raises(RateLimitExceeded, match="has 1 files"):
+        uploads.complete("acme", upload.id, [part], actor="key")
+    files.delete("acme", first.id)
+    made = uploads.complete("acme", upload.id, [part], actor="key")
+    assert (made.state, len(files.list("acme").files)) == (UploadState.COMPLETED, 1)
+
+
+def test_completing_an_upload_does_not_count_its_bytes_twice(files: Files, uploads: Uploads) -> None:
+    quota = Quota(stored_bytes=4)
+    upload = create(uploads, 4, quota=quota)
+    made = uploads.complete("acme", upload.id, [add(files, uploads, upload, b"full")], actor="key")
+    assert made.state == UploadState.COMPLETED

@@ -181,6 +181,15 @@ def _check_pad_token(classifier: ClassifierConfig, vocab_size: int, faults: Faul
         faults.add(f"classifier.pad_token: {token} is not a token of the base, which has {vocab_size}")
 
 
+def label_fault(label: str) -> str | None:
+    """Return what makes a text no label of an artifact, or None: what training is not to find out at its end."""
+    if not label.strip():
+        return "is empty"
+    if len(label) > MAX_WORD_CHARS:
+        return f"is longer than {MAX_WORD_CHARS} characters"
+    return None if printable(label) == label else "holds control characters"
+
+
 def _check_words(where: str, words: Sequence[str], most: int, limits: Limits, faults: FaultList) -> None:
     """Check labels or added tokens: bounded in number and length, not empty, no duplicates."""
     if len(words) > most:

@@ -13,6 +13,7 @@ from headmix_server.api.schemas.fine_tuning import (
 )
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.core.settings.names import called
 from headmix_server.fine_tuning.adapter_name import adapter_name
 from headmix_server.fine_tuning.creation import find_data
 from headmix_server.fine_tuning.request import FineTuning, Hyperparameters, Publication
@@ -45,7 +46,7 @@ def translate(state: ApiState, principal: Principal, body: FineTuningRequest) ->
         metadata=body.metadata,
         adapter=_adapter(extra),
         task=extra.task,
-        labels=tuple(extra.labels or ()),
+        labels=_labels(state, extra),
         problem=extra.problem,
         ignore=tuple(extra.ignore),
         max_length=extra.max_length,
@@ -61,6 +62,14 @@ def _require_base(state: ApiState, principal: Principal, model: str) -> None:
     raise InvalidRequest(
         f"Training starts from the base, {state.base.name!r}: continuing an adapter is not supported.", param="model"
     )
+
+
+def _labels(state: ApiState, extra: ExtensionBody) -> tuple[str, ...]:
+    labels, most = tuple(extra.labels or ()), state.settings.max_labels
+    if len(labels) > most:
+        message = f"headmix.labels has {len(labels)} labels, and an adapter may have {most} ({called('max_labels')})."
+        raise InvalidRequest(message, param="headmix.labels")
+    return labels
 
 
 def _adapter(extra: ExtensionBody) -> AdapterTable | None:

@@ -1,6 +1,7 @@
 """/v1/fine_tuning/jobs: a tenant's fine-tuning jobs, in OpenAI's form."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -90,7 +91,8 @@ async def pause_fine_tuning_job(job_id: str, principal: AdaptersKey, state: Stat
 async def resume_fine_tuning_job(job_id: str, principal: AdaptersKey, state: State) -> FineTuningJob:
     """Let a paused job continue from its checkpoint."""
     await _get(state, principal, job_id)
-    job = await state.threads.manage(principal.tenant, state.jobs.resume, principal.tenant, job_id)
+    resume = partial(state.jobs.resume, principal.tenant, job_id, actor=principal.actor)
+    job = await state.threads.manage(principal.tenant, resume)
     return job_object(job, now=time.time())
 
 
@@ -150,7 +152,8 @@ async def _get(state: ApiState, principal: Principal, job_id: str) -> Job:
 
 async def _want(state: ApiState, principal: Principal, job_id: str, wanted: Wanted) -> FineTuningJob:
     await _get(state, principal, job_id)
-    job = await state.threads.manage(principal.tenant, state.jobs.want, principal.tenant, job_id, wanted)
+    want = partial(state.jobs.want, principal.tenant, job_id, wanted, actor=principal.actor)
+    job = await state.threads.manage(principal.tenant, want)
     return job_object(job, now=time.time())
 
 

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from headmix_adapters.artifact.checks.rules import MAX_WORD_CHARS
+from headmix_adapters.artifact.limits import Limits
 from headmix_adapters.config import Problem, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.recipe.recipe import SiteName
@@ -18,7 +20,11 @@ LARGEST_BATCH = 256
 LARGEST_MULTIPLIER = 1000
 LARGEST_SEED = 2**32 - 1
 
+MOST_LABEL_CHARS = Limits().max_words_chars
+"""As in an artifact: more would be refused when the adapter is published."""
+
 Auto = Literal["auto"]
+Label = Annotated[Text, Field(max_length=MAX_WORD_CHARS)]
 Method = Literal["supervised"]
 Rank = Annotated[int, Field(ge=0, le=256), Whole]
 Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
@@ -94,7 +100,7 @@ class ExtensionBody(RequestBody):
     task: Task | None = Field(
         None, description="`classification` also makes a classifier of chats whose answers are labels."
     )
-    labels: Annotated[list[Text], Field(min_length=1, max_length=4096, fail_fast=True)] | None = Field(
+    labels: Annotated[list[Label], Field(min_length=1, max_length=4096, fail_fast=True)] | None = Field(
         None, description="In the order of the scores; by default those that occur."
     )
     problem: Problem | None = None
@@ -106,12 +112,19 @@ class ExtensionBody(RequestBody):
     publish: Literal["current", "beside"] | CanaryPublication = Field(
         "current", description="What becomes of the adapter; the first version of a name is always current."
     )
-    ignore: Annotated[list[Text], Field(max_length=64, fail_fast=True)] = Field(
+    ignore: Annotated[list[Label], Field(max_length=64, fail_fast=True)] = Field(
         default=[], description="Fields of rows and messages to leave out; any other unknown field is refused."
     )
     max_length: Annotated[int, Field(ge=1, le=2**20), Whole] | None = Field(
         None, description="Maximum tokens of an example; by default 512, or as many as the base has positions."
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _bound_together(cls, labels: list[str] | None) -> list[str] | None:
+        if labels is not None and sum(map(len, labels)) > MOST_LABEL_CHARS:
+            raise ValueError(f"all labels together have at most {MOST_LABEL_CHARS} characters")
+        return labels
 
     @model_validator(mode="after")
     def _require_one_kind(self) -> "ExtensionBody":

@@ -27,6 +27,7 @@ def job_keeper(state: ApiState, database: Engine, folder: Path) -> JobKeeper:
         base=state.base,
         folder=folder,
         limits=check_limits(state.settings.conversion_niceness),
+        most_labels=state.settings.max_labels,
         quota_of=partial(_training_quota, state),
     )
     publisher = Publisher(

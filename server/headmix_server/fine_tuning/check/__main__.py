@@ -26,7 +26,7 @@ def main() -> None:
 def _check(asked: CheckRequest) -> Checked:
     base = ResolvedBase(asked.base.name, Path(asked.base_folder), asked.base)
     try:
-        return check_data(asked.request, Path(asked.folder), base)
+        return check_data(asked.request, Path(asked.folder), base, most_labels=asked.most_labels)
     except MemoryError:
         message = f"checking the data takes more than {asked.limits.memory_mib} MiB of memory"
         return Checked(error=JobError(code="invalid_training_file", message=message, param="training_file"))

@@ -27,7 +27,10 @@ from headmix_server.jobs.jobs import Jobs
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """Checks jobs for one base. `folder` is for copies of their files; `quota_of` returns a tenant's limits."""
+    """Checks jobs for one base. `folder` is for copies of their files; `quota_of` returns a tenant's limits.
+
+    `most_labels` is how many labels an adapter may have here.
+    """
 
     engine: Engine
     jobs: Jobs
@@ -35,6 +38,7 @@ class Checker:
     base: ResolvedBase
     folder: Path
     limits: ConversionLimits
+    most_labels: int
     quota_of: Callable[[str], TrainingQuota]
 
     async def check(self, job: Job) -> None:
@@ -47,7 +51,7 @@ class Checker:
         request = read_request(job.request)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="check-") as folder:
             await asyncio.to_thread(self._fetch, request, Path(folder))
-            checked = await check_isolated(request, Path(folder), self.base, self.limits)
+            checked = await check_isolated(request, Path(folder), self.base, self.limits, most_labels=self.most_labels)
         await asyncio.to_thread(self._settle, job, checked)
 
     def _fetch(self, request: FineTuning, folder: Path) -> None:

@@ -15,6 +15,7 @@ from headmix_adapters.families import can_generate, usual_pooling
 from headmix_adapters.text.base_text import read_base_text
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
 from headmix_adapters.train.data.checks.check import Purpose, check_file
+from headmix_adapters.train.data.checks.limits import FileLimits
 from headmix_adapters.train.data.checks.report import FileReport
 from headmix_adapters.train.data.conversation import Learn
 from headmix_adapters.train.data.formats.entry import UnreadableError
@@ -45,25 +46,30 @@ class _Refused(Exception):
         self.error = error
 
 
-def check_data(request: FineTuning, folder: Path, base: ResolvedBase) -> Checked:
-    """Check the files of a request, which are in a folder, for a base."""
+def check_data(request: FineTuning, folder: Path, base: ResolvedBase, *, most_labels: int) -> Checked:
+    """Check the files of a request, which are in a folder, for a base whose adapters may have so many labels."""
     try:
-        return _check(request, folder, base)
+        return _check(request, folder, base, _file_limits(request, most_labels))
     except _Refused as refused:
         return Checked(error=refused.error)
     except (RecipeError, DataError, BaseError) as error:
         return Checked(error=JobError(code="invalid_request_error", message=str(error), param="headmix"))
 
 
-def _check(request: FineTuning, folder: Path, base: ResolvedBase) -> Checked:
+def _file_limits(request: FineTuning, most_labels: int) -> FileLimits:
+    usual = FileLimits()
+    return dataclasses.replace(usual, labels=min(most_labels, max(usual.labels, len(request.labels))))
+
+
+def _check(request: FineTuning, folder: Path, base: ResolvedBase, limits: FileLimits) -> Checked:
     purpose = _purpose(request, folder, base)
-    report = _read(folder / request.training_name, purpose, "training_file", request.training.filename)
+    report = _read(folder / request.training_name, purpose, limits, "training_file", request.training.filename)
     labels = request.labels or _labels(purpose.problem, report)
     held_out = None
     if request.validation is not None and (name := request.validation_name) is not None:
         known = labels if purpose.task == "classification" and purpose.problem != "regression" else ()
         same = dataclasses.replace(purpose, labels=known)
-        held_out = _read(folder / name, same, "validation_file", request.validation.filename).examples
+        held_out = _read(folder / name, same, limits, "validation_file", request.validation.filename).examples
     elif report.same_question:
         raise _refused("training_file", request.training.filename, (SAME_QUESTION,))
     share = DataTable(train="").eval_share
@@ -78,7 +84,8 @@ def _check(request: FineTuning, folder: Path, base: ResolvedBase) -> Checked:
         hyperparameters=resolved,
         counts=Counts(examples=examples, tokens=report.tokens, held_out=held_out),
     )
-    return Checked(request=msgspec.structs.replace(done, recipe=_recipe(done, base)), notes=report.notes)
+    # The recipe has the labels, and many of them are large.
+    return Checked(request=msgspec.structs.replace(done, recipe=_recipe(done, base), labels=()), notes=report.notes)
 
 
 def _purpose(request: FineTuning, folder: Path, base: ResolvedBase) -> Purpose:
@@ -110,8 +117,8 @@ def _first_row(request: FineTuning, path: Path) -> Row | None:
     return None
 
 
-def _read(path: Path, purpose: Purpose, param: str, filename: str) -> FileReport:
-    report = check_file(path, purpose)
+def _read(path: Path, purpose: Purpose, limits: FileLimits, param: str, filename: str) -> FileReport:
+    report = check_file(path, purpose, limits=limits)
     if report.ok:
         return report
     raise _refused(param, filename, tuple(str(fault) for fault in report.faults))

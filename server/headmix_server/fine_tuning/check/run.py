@@ -33,6 +33,7 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     base_folder: str
     base: BaseShape
     limits: ConversionLimits
+    most_labels: int
 
 
 _REQUEST = msgspec.json.Decoder(CheckRequest)
@@ -51,10 +52,17 @@ def check_limits(niceness: int) -> ConversionLimits:
     )
 
 
-async def check_isolated(request: FineTuning, folder: Path, base: ResolvedBase, limits: ConversionLimits) -> Checked:
+async def check_isolated(
+    request: FineTuning, folder: Path, base: ResolvedBase, limits: ConversionLimits, *, most_labels: int
+) -> Checked:
     """Return what the check of the files in a folder found. The process has ended when this returns or is cancelled."""
     asked = CheckRequest(
-        request=request, folder=str(folder), base_folder=str(base.folder), base=base.shape, limits=limits
+        request=request,
+        folder=str(folder),
+        base_folder=str(base.folder),
+        base=base.shape,
+        limits=limits,
+        most_labels=most_labels,
     )
     try:
         answer = await ask_process(COMMAND, msgspec.json.encode(asked), seconds=limits.seconds)

@@ -23,13 +23,13 @@ def base(base_folder: Path) -> ResolvedBase:
     return ResolvedBase("small", base_folder, tiny_base_shape())
 
 
-def check(folder: Path, base: ResolvedBase, content: str, **changes: Any) -> Checked:
+def check(folder: Path, base: ResolvedBase, content: str, *, most_labels: int = 4096, **changes: Any) -> Checked:
     file = DataFile(id="file-1", digest="sha256:1", filename="data.jsonl", size_bytes=1)
     request = FineTuning(
         name="tone", base=base.name, fingerprint=base.shape.fingerprint, training=file, seed=1, actor="key_1", **changes
     )
     (folder / request.training_name).write_text(content)
-    return check_data(request, folder, base)
+    return check_data(request, folder, base, most_labels=most_labels)
 
 
 def faults_of(checked: Checked) -> tuple[str, ...]:
@@ -61,3 +61,19 @@ def test_a_few_faulty_lines_before_the_first_row_are_the_only_faults_that_are_na
         "line 1",
         "line 2",
     ]
+
+
+def test_the_labels_that_a_file_may_have_are_those_that_an_adapter_may(tmp_path: Path, base: ResolvedBase) -> None:
+    rows = "".join(f'{{"text": "this is text {n}", "label": "l{n}"}}\n' for n in range(1100))
+    named = tuple(f"l{n}" for n in range(1100))
+    asked = check(tmp_path, base, rows, labels=named).request
+    assert asked is not None
+    assert asked.labels == ()  # they are in the recipe, once
+    assert asked.recipe is not None
+    assert asked.recipe.classifier is not None
+    assert asked.recipe.classifier.labels == named
+    assert faults_of(check(tmp_path, base, rows)) == (
+        "line 1001: more than 1,000 different labels (and 99 more lines)",
+    )
+    (fault,) = faults_of(check(tmp_path, base, rows, most_labels=9))
+    assert fault.startswith("line 10: more than 9 different labels")

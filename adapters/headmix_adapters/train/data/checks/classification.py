@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from headmix_adapters.artifact.checks.rules import label_fault
 from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.artifact.limits import Limits
 from headmix_adapters.config import Problem
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.checks.estimate import TokenEstimate
@@ -14,6 +16,7 @@ from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import DataError
 
 _SHORT = 16
+_MOST_CHARS = Limits().max_words_chars
 
 
 class ClassificationCheck:
@@ -31,7 +34,7 @@ class ClassificationCheck:
         self.labels = Counter[str]()
         self.estimate, self.questions = TokenEstimate(base), Questions()
         self._base, self._problem, self._known, self._ignored = base, problem, frozenset(labels), ignored
-        self._most = most_labels
+        self._most, self._chars = most_labels, 0
         self._chats = LabelChats(problem, ignored)
 
     def check(self, row: Row) -> None:
@@ -50,15 +53,21 @@ class ClassificationCheck:
             self.excluded += 1
             return
         self.examples += 1
+        self._chars += sum(map(len, set(names) - self.labels.keys()))
         self.labels.update(set(names))
         self.estimate.add(text)
 
     def _check_names(self, where: str, names: Collection[str]) -> None:
+        new = set(names) - self.labels.keys()
         for name in names:
             if self._known and name not in self._known:
                 raise DataError(f"{where}: label {quoted(name)!r} is not one of the {len(self._known)} given")
-            if name not in self.labels and len(self.labels) >= self._most:
-                raise DataError(f"{where}: more than {self._most:,} different labels")
+            if name in new and (fault := label_fault(name)):
+                raise DataError(f"{where}: label {quoted(name)!r} {fault}")
+        if len(self.labels) + len(new) > self._most:
+            raise DataError(f"{where}: more than {self._most:,} different labels")
+        if new and self._chars + sum(map(len, new)) > _MOST_CHARS:
+            raise DataError(f"{where}: all labels together are longer than {_MOST_CHARS:,} characters")
 
     def faults(self) -> Iterator[str]:
         """See `RowCheck`."""

@@ -161,6 +161,23 @@ def test_labels_that_are_one_number_in_two_spellings_are_told(check: Checker) ->
 
 
 @pytest.mark.parametrize(
+    ("label", "fault"),
+    [("x" * 257, "is longer than 256 characters"), (" ", "is empty"), ("a\u0007", "holds control characters")],
+)
+def test_a_label_that_no_artifact_may_have_is_named_before_training(check: Checker, label: str, fault: str) -> None:
+    report = check({"text": "x", "label": "a"}, {"text": "y", "label": label})
+    (found,) = report.faults
+    assert found.line == 2
+    assert fault in found.message
+
+
+def test_labels_that_are_too_long_together_are_refused_with_the_line(check: Checker) -> None:
+    rows = [{"text": f"text {n}", "label": f"{n}".rjust(256, "x")} for n in range(513)]
+    (found,) = check(*rows).faults
+    assert (found.line, found.message) == (513, "all labels together are longer than 131,072 characters")
+
+
+@pytest.mark.parametrize(
     ("limits", "line", "message"),
     [
         (FileLimits(rows=3), 4, "more than 3 rows"),
