@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headmix_adapters.train.data.formats import entry
 from headmix_adapters.train.data.rows import read_rows
 from headmix_adapters.train.errors import DataError
 
@@ -108,6 +109,25 @@ def test_what_cannot_be_read_is_refused_with_its_place(
 def test_a_row_of_more_than_four_million_characters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:2: longer than 4,194,304 characters"):
         read_rows(write(tmp_path, "a.jsonl", '{"a": "x"}\n{"a": "' + "x" * 5_000_000 + '"}'))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "line"),
+    [("a.jsonl", '{"a": "x"}\n', 5), ("a.csv", "a\nx\n", 6), ("a.csv", "", 4)],
+)
+def test_blank_lines_are_passed_over_only_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, head: str, line: int
+) -> None:
+    monkeypatch.setattr(entry, "MAX_BLANK_ROWS", 3)
+    assert len(read_rows(write(tmp_path, name, (head or "a\nx\n") + "\n" * 3))) == 1
+    with pytest.raises(DataError, match=rf"a\.\w+:{line}: more than 3 blank lines"):
+        read_rows(write(tmp_path, name, head + "\n" * 4 + "a\n"))
+
+
+def test_a_column_that_appears_twice_is_found_among_very_many(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(200_000)]
+    with pytest.raises(DataError, match=r"a\.csv:1: column 'c0' appears twice"):
+        read_rows(write(tmp_path, "a.csv", ",".join([*names, "c0"]) + "\n"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

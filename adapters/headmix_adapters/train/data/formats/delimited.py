@@ -6,10 +6,13 @@ don't end with one, and following such quotes would join rows.
 
 import csv
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.train.data.formats import entry
 from headmix_adapters.train.data.formats.entry import Entry
 from headmix_adapters.train.data.formats.text_lines import open_text, text_lines
 
@@ -58,12 +61,17 @@ def csv_rows(path: Path, longest: int) -> Iterator[Entry]:
         lines = _Lines(file, longest)
         reader = csv.reader(lines, strict=True)
         header: Sequence[str] | None = None
+        blank = 0
         while True:
             first = lines.begin_row()
             cells, fault = _next(reader, longest)
             if cells is None and not fault:
                 return
-            if header is None:
+            if not cells and not fault:
+                if (blank := blank + 1) > entry.MAX_BLANK_ROWS:
+                    yield entry.too_many_blank(first)
+                    return
+            elif header is None:
                 fault = fault or _header_fault(cells or ())
                 if fault:
                     yield Entry(first, None, fault)
@@ -119,7 +127,8 @@ def _next(reader: Iterator[list[str]], longest: int) -> tuple[Sequence[str] | No
 
 
 def _header_fault(names: Sequence[str]) -> str:
-    return next((f"column {name!r} appears twice" for name in names if names.count(name) > 1), "")
+    counts = Counter(names)  # a header may have millions of columns
+    return next((f"column {quoted(name)!r} appears twice" for name in names if counts[name] > 1), "")
 
 
 def _named(line: int, header: Sequence[str], cells: Sequence[str], hint: str = "") -> Entry:

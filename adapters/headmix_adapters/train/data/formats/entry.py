@@ -8,6 +8,9 @@ from typing import Any
 MAX_ROW_CHARS = 4 * 2**20
 """Longer rows are refused without reading them whole. A parsed row takes at most some twenty times its length."""
 
+MAX_BLANK_ROWS = 1_000_000
+"""More blank lines than this between rows are refused: they take time, and are no rows that a check could count."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -16,6 +19,11 @@ class Entry:
     line: int
     fields: dict[str, Any] | None
     fault: str = ""
+
+
+def too_many_blank(line: int) -> Entry:
+    """Return the fault that ends the reading of a file on a line."""
+    return Entry(line, None, f"more than {MAX_BLANK_ROWS:,} blank lines")
 
 
 FormatReader = Callable[[Path, int], Iterator[Entry]]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headmix_adapters.artifact.checks.strict_json import parse_strict
+from headmix_adapters.train.data.formats import entry
 from headmix_adapters.train.data.formats.array_items import array_items
 from headmix_adapters.train.data.formats.entry import Entry, UnreadableError
 from headmix_adapters.train.data.formats.text_lines import open_text, text_lines
@@ -17,12 +18,16 @@ def json_lines(path: Path, longest: int) -> Iterator[Entry]:
     Raises:
         UnreadableError: the file is not text.
     """
+    blank = 0
     with open_text(path) as file:
         for line in text_lines(file, longest):
             if line.fault:
                 yield Entry(line.number, None, line.fault)
             elif line.text.strip():
                 yield _entry(line.number, line.text.strip(_BLANK))
+            elif (blank := blank + 1) > entry.MAX_BLANK_ROWS:
+                yield entry.too_many_blank(line.number)
+                return
 
 
 def json_file(path: Path, longest: int) -> Iterator[Entry]:
