@@ -27,7 +27,7 @@ def test_the_default_length_is_lowered_to_the_positions_and_a_longer_one_is_refu
         request = FineTuning(
             name="n", base="b", fingerprint="sha256:0", training=file, seed=1, actor="key_1", max_length=length
         )
-        found[length] = check_data(request, tmp_path, base)
+        found[length] = check_data(request, tmp_path, base, most_labels=4096)
     for length in (None, positions):
         asked = found[length].request
         assert asked is not None

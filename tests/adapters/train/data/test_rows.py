@@ -113,7 +113,7 @@ def test_a_row_of_more_than_four_million_characters_is_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "head", "line"),
-    [("a.jsonl", '{"a": "x"}\n', 5), ("a.csv", "a\nx\n", 6), ("a.csv", "", 4)],
+    [("a.jsonl", '{"a": "x"}\n', 5), ("a.csv", "a\nx\n", 6), ("a.csv", "", 4), ("a.tsv", "a\nx\n", 6)],
 )
 def test_blank_lines_are_passed_over_only_up_to_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, head: str, line: int

@@ -91,9 +91,13 @@ def tsv_rows(path: Path, longest: int) -> Iterator[Entry]:
     """
     with open_text(path, newline="") as file:
         header: Sequence[str] | None = None
+        blank = 0
         for line in text_lines(file, longest):
             text = line.text.rstrip("\r\n")
             if not line.fault and not text:
+                if (blank := blank + 1) > entry.MAX_BLANK_ROWS:
+                    yield entry.too_many_blank(line.number)
+                    return
                 continue
             cells = [_unquoted(cell) for cell in text.split("\t")]
             if header is None:
