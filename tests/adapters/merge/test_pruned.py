@@ -22,18 +22,22 @@ from headmix_adapters.presets import Ranks, kernel_mix_sites
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 
-TARGETS = ["q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TARGETS = {
+    "llama": ["q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "gpt2": ["c_attn", "c_fc"],
+}
 BASE = tiny_base_shape()
 RANK = 32
 """The rank of a full matrix of these bases, whose narrow side is the hidden size: nothing is lost."""
 
 
+@pytest.mark.parametrize("family", list(TARGETS))
 @pytest.mark.parametrize(("method", "theirs"), [("join", "cat"), ("ties", "ties_svd")])
-def test_a_merge_answers_as_pefts_own(method: MergeMethod, theirs: str, tmp_path: Path) -> None:
-    FAMILIES["llama"].make(tmp_path / "base")
+def test_a_merge_answers_as_pefts_own(method: MergeMethod, theirs: str, family: str, tmp_path: Path) -> None:
+    FAMILIES[family].make(tmp_path / "base")
     base, weights = resolve_base(str(tmp_path / "base")), (0.7, 0.4)
     for seed, name in enumerate("ab"):
-        random_peft_lora(tmp_path / name, base, seed=seed, r=4, lora_alpha=6, target_modules=TARGETS)
+        random_peft_lora(tmp_path / name, base, seed=seed, r=4, lora_alpha=6, target_modules=TARGETS[family])
         save_converted(convert_source(tmp_path / name, base), tmp_path / f"{name}.safetensors")
     model = PeftModel.from_pretrained(load_model(base, "CAUSAL_LM"), tmp_path / "a", adapter_name="a")
     model.load_adapter(str(tmp_path / "b"), adapter_name="b")
