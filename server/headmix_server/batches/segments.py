@@ -17,6 +17,7 @@ from sqlalchemy import Engine, select
 from headmix_server.batches.request import Counts, read_counts, written
 from headmix_server.database import reading
 from headmix_server.files.files import Files
+from headmix_server.files.staging import Staging
 from headmix_server.jobs.claims import Claim, Claims
 from headmix_server.jobs.tables import JobCheckpointRow
 
@@ -114,22 +115,23 @@ class Segments:
 
     def _store(self) -> None:
         stored, counts = list(self._open), self._counts
-        digest, size = self._put(stored)
         step = len(self._digests) + 1
-        self._claims.add_checkpoint(
-            self._claim, step=step, digest=digest, size_bytes=size, metrics=written(counts), keep=_KEEP_ALL
-        )
+        with self._files.staging() as staging:
+            digest, size = self._put(stored, staging)
+            self._claims.add_checkpoint(
+                self._claim, step=step, digest=digest, size_bytes=size, metrics=written(counts), keep=_KEEP_ALL
+            )
         self._digests.append(digest)
         self.recorded = self.recorded.plus(counts)
         self._open, self._open_bytes, self._counts = [], 0, Counts()
 
-    def _put(self, entries: Sequence[Entry]) -> tuple[str, int]:
+    def _put(self, entries: Sequence[Entry], staging: Staging) -> tuple[str, int]:
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix="segment-") as file:
             for entry in entries:
                 file.write(b"%c%d %s\n" % (b"O" if entry.is_ok else b"E", entry.number, entry.text))
             file.flush()
             os.fsync(file.fileno())
-            return self._files.put_bytes(Path(file.name)), file.tell()
+            return staging.put(Path(file.name)), file.tell()
 
     def entries(self) -> Iterator[Entry]:
         """Yield all recorded lines, in the order in which they were answered."""

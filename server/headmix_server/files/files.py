@@ -20,6 +20,7 @@ from headmix_server.files.bytes import BLOCK_BYTES, FileBytes, copy_verified
 from headmix_server.files.record import record_file
 from headmix_server.files.references import bury, find_file
 from headmix_server.files.removal import Removal
+from headmix_server.files.staging import Staging
 from headmix_server.files.stored_file import Purpose, StoredFile, created_in, exists_now, read_file
 from headmix_server.files.writer import BytesWriter
 
@@ -108,15 +109,15 @@ class Files:
         finally:
             self.removal.run()
 
-    def put_bytes(self, path: Path) -> str:
-        """Store a local file's bytes without a file's row and return their digest; refer to them within a day.
-
-        Raises:
-            InsufficientStorage, StorageUnavailable: nothing was stored.
-        """
-        with self._received(path) as upload:
-            self.writer.keep(upload)
-            return upload.digest
+    @contextmanager
+    def staging(self) -> Iterator[Staging]:
+        """Yield a place for bytes without a file's row. Refer to them within the block: it removes the others."""
+        staging = Staging(self.writer, self._received)
+        try:
+            yield staging
+        finally:
+            staging.end()
+            self.removal.run()
 
     def delete(self, tenant: str, file_id: str, *, actor: str = SERVER) -> DeletedFile:
         """Delete a file, and its bytes unless others use them.

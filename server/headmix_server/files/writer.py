@@ -5,11 +5,11 @@ a day, should its process die; bytes that nothing refers to then get a tombstone
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, update
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.bytes.upload import Upload
@@ -23,7 +23,7 @@ from headmix_server.files.tables import FileHoldRow, FileTombstoneRow
 T = TypeVar("T")
 
 HOLD_SECONDS = 24 * 3600
-"""How long a process may take to write bytes; and to refer to bytes that it stored without a file."""
+"""How long a process may take to write bytes and to refer to them."""
 WRITER = "writer"
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0
@@ -57,22 +57,43 @@ class BytesWriter:
                 _release(session, hold, upload.digest)
             raise
 
-    def keep(self, upload: Upload) -> None:
-        """Store an upload's bytes without a reference; one must be made within a day."""
+    def stage(self, upload: Upload) -> str:
+        """Store an upload's bytes without a reference, and return the hold that keeps them until `release`."""
         upload.finish()
-        self._hold(SERVER, upload.digest)
-        self._stored.commit(upload)
+        hold = self._hold(SERVER, upload.digest)
+        try:
+            self._stored.commit(upload)
+        except Exception:
+            self.release({hold: upload.digest})
+            raise
+        return hold
+
+    def renew(self, hold: str) -> bool:
+        """Let a hold last a day from now; return false if it has ended."""
+        own = update(FileHoldRow).where(FileHoldRow.id == hold)
+        with writing(self._engine) as session:
+            renewed = session.execute(own.values(expires=_in_a_day()).returning(FileHoldRow.id))
+            return renewed.first() is not None
+
+    def release(self, holds: Mapping[str, str]) -> None:
+        """End holds, given with their digests. If the database is unavailable, they end by themselves."""
+        with suppress(HeadmixServerError), writing(self._engine) as session:
+            session.execute(delete(FileHoldRow).where(FileHoldRow.id.in_(holds)))
+            bury(session, *holds.values())
 
     def _hold(self, tenant: str, digest: str) -> str:
         end = time.monotonic() + _PATIENCE_SECONDS
         while True:
             with writing(self._engine, tenant) as session:
                 if session.get(FileTombstoneRow, digest) is None:
-                    expires = int(time.time()) + HOLD_SECONDS
-                    return add_hold(session, digest, holder=WRITER, expires=expires)
+                    return add_hold(session, digest, holder=WRITER, expires=_in_a_day())
             if time.monotonic() > end:
                 raise StorageUnavailable("The same bytes are being removed from the store; try again.")
             time.sleep(_LOOK_SECONDS)
+
+
+def _in_a_day() -> int:
+    return int(time.time()) + HOLD_SECONDS
 
 
 def _release(session: Session, hold: str, digest: str) -> None:

@@ -7,8 +7,9 @@ long, changes nothing any more. Clocks of different machines are never compared.
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from sqlalchemy import Engine, func, select, update
@@ -31,9 +32,13 @@ from headmix_server.jobs.job import (
     job_of,
 )
 from headmix_server.jobs.next_job import Had, had_by_tenant, next_job
-from headmix_server.jobs.tables import JobCheckpointRow, JobRow
+from headmix_server.jobs.tables import JobCheckpointRow, JobEventRow, JobRow
 
 MOST_ATTEMPTS = 3
+
+WAITING = '{"code":"waiting_for_resources"}'
+"""The data of the events that say why no worker can do a job now."""
+_LAST_EVENTS = 10
 
 Outcome = Literal["publishing", "succeeded", "failed", "cancelled", "expired"]
 
@@ -44,10 +49,14 @@ class ClaimLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this worker has taken; `job` is as it was then. `owner` is secret and unique to the claim."""
+    """A job that this worker has taken; `job` is as it was then. `owner` is secret and unique to the claim.
+
+    `has_waited`: the job's last events say why no worker could do it.
+    """
 
     job: Job
     owner: str
+    has_waited: bool = False
 
 
 class Claims:
@@ -81,17 +90,19 @@ class Claims:
         self._clock = clock
         self._watch = ClaimWatch(steady)
 
-    def claim(self) -> Claim | None:
+    def claim(self, *, last: Sequence[str] = ()) -> Claim | None:
         """Claim the next job, or return None if there is none at the moment. Call it regularly, every few seconds.
 
-        A job whose worker is gone is put back first, as `settle_abandoned` does.
+        The jobs whose ids are in `last` come after all others, in that order. A job whose worker is gone is put back
+        first, as `settle_abandoned` does.
         """
         self.settle_abandoned()
         with reading(self._engine) as session:
-            if session.scalar(next_job(self._kinds, self._base, now=self._now()).options(HEAD_ONLY)) is None:
+            query = next_job(self._kinds, self._base, now=self._now(), last=last)
+            if session.scalar(query.options(HEAD_ONLY)) is None:
                 return None  # the write lock is not taken for nothing
         with writing(self._engine) as session:
-            row = session.scalar(next_job(self._kinds, self._base, now=self._now()))
+            row = session.scalar(next_job(self._kinds, self._base, now=self._now(), last=last))
             return None if row is None else self._take(session, row)
 
     def claim_this(self, job_id: str) -> Claim | None:
@@ -234,6 +245,22 @@ class Claims:
         with writing(self._engine) as session:
             return self._put_back(session, self._own(session, claim), reason)
 
+    def postpone(self, claim: Claim, reason: str) -> State:
+        """Stop working on a job that cannot be done now for a reason outside of it, which counts as no attempt.
+
+        Its events say each reason once, until a worker gets on with it.
+        """
+        with writing(self._engine) as session:
+            job = self._own(session, claim)
+            if job.wanted is not None:
+                return self._stop(session, job, reason)
+            message = f"The job waits: {reason}"
+            if message not in _said_to_wait(session, job.id):
+                event = NewEvent(message, level="warn", data=WAITING)
+                add_events(session, job.id, [event], now=self._now())
+            change_state(session, job.id, "queued", now=self._now(), attempts=max(job.attempts - 1, 0))
+            return "queued"
+
     def _take(self, session: Session, row: JobRow) -> Claim:
         owner = f"{self._worker}:{secrets.token_hex(16)}"
         row.state, row.owner, row.seconds = "running", owner, self._seconds
@@ -241,11 +268,13 @@ class Claims:
         row.attempts += 1
         row.started = self._now() if row.started is None else row.started
         session.flush()
-        step = _last_step(session, row.id)
-        where = "" if step is None else f", from step {step}"
-        message = f"Claimed by worker {self._worker}, attempt {row.attempts} of {self._most_attempts}{where}."
-        add_events(session, row.id, [NewEvent(message)], now=self._now())
-        return Claim(job_of(row), owner)
+        has_waited = bool(_said_to_wait(session, row.id))
+        if not has_waited:  # else this claim may be one of many that do not get on with it
+            step = _last_step(session, row.id)
+            where = "" if step is None else f", from step {step}"
+            message = f"Claimed by worker {self._worker}, attempt {row.attempts} of {self._most_attempts}{where}."
+            add_events(session, row.id, [NewEvent(message)], now=self._now())
+        return Claim(job_of(row), owner, has_waited)
 
     def _own(self, session: Session, claim: Claim) -> Job:
         job = read_job(session, JobRow.id == claim.job.id, JobRow.owner == claim.owner)
@@ -282,3 +311,10 @@ def _last_step(session: Session, job_id: str) -> int | None:
 def _checkpoint(session: Session, job_id: str, step: int, digest: str) -> JobCheckpointRow | None:
     same = (JobCheckpointRow.step == step, JobCheckpointRow.digest == digest)
     return session.scalar(select(JobCheckpointRow).where(JobCheckpointRow.job_id == job_id, *same).limit(1))
+
+
+def _said_to_wait(session: Session, job_id: str) -> frozenset[str]:
+    """Return the messages of the job's last events, as far as they say why no worker could do it."""
+    query = select(JobEventRow.message, JobEventRow.data).where(JobEventRow.job_id == job_id)
+    newest = session.execute(query.order_by(JobEventRow.number.desc()).limit(_LAST_EVENTS))
+    return frozenset(row.message for row in takewhile(lambda row: row.data == WAITING, newest))

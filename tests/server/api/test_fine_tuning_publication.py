@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from harness.adapters.artifacts import classifier_config, random_artifact
 from harness.server.api_rig import BASE, TENANT, ApiRig
+from harness.server.queued_job import put_bytes
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.database import writing
 from headmix_server.files.references import keep_for_job
@@ -43,8 +44,8 @@ async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str
     picture.write_text("<svg/>")
     files = rig.state.files
     result = Trained(
-        artifact=StoredBytes(digest=files.put_bytes(artifact), size_bytes=artifact.stat().st_size),
-        files=(ResultFile(filename=CURVES, digest=files.put_bytes(picture), size_bytes=6),),
+        artifact=StoredBytes(digest=put_bytes(files, artifact), size_bytes=artifact.stat().st_size),
+        files=(ResultFile(filename=CURVES, digest=put_bytes(files, picture), size_bytes=6),),
         trained_tokens=99,
         scores={"adapter": {"answer_nll": 1.5}},
     )
@@ -156,7 +157,7 @@ async def test_an_artifact_that_cannot_be_served_ends_the_job(rig: ApiRig, tmp_p
     job = await trained(rig, tmp_path)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"nonsense")
-    result = Trained(artifact=StoredBytes(digest=rig.state.files.put_bytes(broken), size_bytes=8))
+    result = Trained(artifact=StoredBytes(digest=put_bytes(rig.state.files, broken), size_bytes=8))
     rig.state.jobs.move(job, before={"publishing"}, after="publishing", result=result.json())
     await check_all(rig)
     ended = await get(rig, {"id": job})

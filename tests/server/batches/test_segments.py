@@ -16,6 +16,7 @@ from headmix_server.batches.result_files import ResultFiles
 from headmix_server.batches.segments import Entry, Segments
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.files.files import Files
+from headmix_server.files.sweep import Sweep
 from headmix_server.jobs.claims import Claim, Claims
 from headmix_server.jobs.jobs import Jobs
 from tests.support.storage.files import open_in
@@ -110,6 +111,21 @@ def test_a_segment_is_recorded_once_though_it_is_unknown_whether_it_was(
     again = opened()
     again.resume()
     assert (again.recorded, answered(again)) == (Counts(completed=2), [1, 2])
+
+
+def test_segments_are_gone_from_the_store_with_their_batch(
+    opened: Callable[[], Segments], engine: Engine, files: Files, claims: Claims, claim: Claim
+) -> None:
+    segments = opened()
+    for number in (1, 2):
+        segments.add(entry(number), Counts(completed=1))
+        segments.store()
+    sweep = Sweep(engine, files)
+    sweep.expire()
+    assert len(list(files.bytes.digests())) == 2
+    claims.end(claim, "succeeded")
+    sweep.expire()
+    assert list(files.bytes.digests()) == []
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["stored", "not stored"])

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from harness.adapters.records import digest_of, record_of
+from harness.server.queued_job import put_bytes
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import (
@@ -22,7 +23,7 @@ from headmix_server.core.errors import (
 from headmix_server.database import audit_entries, reading, writing
 from headmix_server.files import record
 from headmix_server.files.files import Files
-from headmix_server.files.references import hold_file, release_holds
+from headmix_server.files.references import hold_file, keep_for_job, release_holds
 from headmix_server.files.stored_file import Purpose, StoredFile
 from headmix_server.files.sweep import Sweep
 from tests.support.storage.files import DAY_SECONDS, check_at_rest, later, open_in
@@ -209,12 +210,10 @@ def test_a_job_keeps_the_bytes_of_a_file_that_is_deleted(
     assert check_at_rest(folder, engine) == set()
 
 
-def test_a_worker_stores_bytes_without_a_file_and_they_stay_for_a_day(
-    folder: Path, engine: Engine, tmp_path: Path
-) -> None:
+def test_bytes_that_a_dead_process_staged_stay_for_a_day(folder: Path, engine: Engine, tmp_path: Path) -> None:
     worker, server = open_in(folder, engine, removes_bytes=False), open_in(folder, engine)
     (tmp_path / "checkpoint").write_bytes(CONTENT)
-    digest = worker.put_bytes(tmp_path / "checkpoint")
+    digest = put_bytes(worker, tmp_path / "checkpoint")
     sweep = Sweep(engine, server)
     sweep.expire()
     sweep.collect()
@@ -223,6 +222,65 @@ def test_a_worker_stores_bytes_without_a_file_and_they_stay_for_a_day(
     with later(DAY_SECONDS + 60):
         sweep.expire()
     assert there(server) == set()
+
+
+def test_of_staged_bytes_only_those_that_are_referred_to_outlast_the_block(
+    folder: Path, engine: Engine, tmp_path: Path
+) -> None:
+    worker, sweep = open_in(folder, engine, removes_bytes=False), Sweep(engine, open_in(folder, engine))
+    used, unused = tmp_path / "used", tmp_path / "unused"
+    used.write_bytes(b"used")
+    unused.write_bytes(b"unused")
+    with worker.staging() as staging:
+        digest = staging.put(used)
+        staging.put(unused)
+        sweep.expire()
+        assert there(worker) == {digest_of(b"used"), digest_of(b"unused")}
+        with writing(engine) as session:
+            keep_for_job(session, {digest: 4}, job="job-1")
+    sweep.expire()
+    assert there(worker) == {digest}
+    with writing(engine) as session:
+        release_holds(session, "job-1")
+    assert check_at_rest(folder, engine) == set()
+
+
+def test_staging_the_same_bytes_again_holds_them_for_longer_and_once(
+    folder: Path, engine: Engine, tmp_path: Path
+) -> None:
+    files, path = open_in(folder, engine), tmp_path / "result"
+    path.write_bytes(CONTENT)
+    with files.staging() as staging:
+        digest = staging.put(path)
+        with later(DAY_SECONDS - 60):
+            assert staging.put(path) == digest
+        with later(DAY_SECONDS + 60):
+            Sweep(engine, files).expire()
+            assert there(files) == {digest}
+        with later(3 * DAY_SECONDS):
+            Sweep(engine, files).expire()
+            assert there(files) == set()
+            staging.put(path)
+            assert there(files) == {digest}
+    assert check_at_rest(folder, engine) == set()
+
+
+def test_staging_ends_without_the_database_and_leaves_the_rest_to_the_sweep(
+    folder: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, path = open_in(folder, engine), tmp_path / "result"
+    path.write_bytes(CONTENT)
+
+    def away(*_: object) -> Session:
+        raise StorageUnavailable("The database cannot be reached.")
+
+    with monkeypatch.context() as patch, files.staging() as staging:
+        staging.put(path)
+        patch.setattr("headmix_server.files.writer.writing", away)
+    assert there(files) == {digest_of(CONTENT)}
+    with later(DAY_SECONDS + 60):
+        Sweep(engine, files).expire()
+    assert check_at_rest(folder, engine) == set()
 
 
 def test_a_worker_leaves_removals_to_the_server(folder: Path, engine: Engine) -> None:

@@ -144,6 +144,7 @@ def test_a_worker_that_falls_silent_loses_the_job_and_can_change_nothing_any_mor
         lambda: silent.end(lost, "publishing", result="{}"),
         lambda: silent.release(lost),
         lambda: silent.crashed(lost, "late"),
+        lambda: silent.postpone(lost, "late"),
     ]
     for attempt in attempts:
         with pytest.raises(ClaimLostError):
@@ -199,6 +200,43 @@ def test_giving_a_job_back_in_order_is_no_failed_attempt(jobs: Jobs, worker: Cal
     for _ in range(5):
         assert claims.release(claimed(claims)) == "queued"
     assert jobs.get("acme", job.id).attempts == 0
+
+
+def test_a_job_that_its_worker_cannot_do_waits_without_a_failed_attempt_and_says_once_why(
+    jobs: Jobs, worker: Callable[..., Claims]
+) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}")
+    claims = worker()
+    claims.crashed(claimed(claims), "Killed by signal 9.")
+    for reason in ("No bucket.", "No bucket.", "No disk.", "No bucket.", "No disk."):
+        assert claims.postpone(claimed(claims), reason) == "queued"
+    assert jobs.get("acme", job.id).attempts == 1
+    messages = [event.message for event in jobs.events(job.id)]
+    assert messages[3:] == ["The job waits: No bucket.", "The job waits: No disk."]
+    claim = claimed(claims)
+    assert (claim.has_waited, claim.job.attempts) == (True, 2)
+    claims.add_events(claim, [NewEvent("It goes on.")])
+    claims.postpone(claim, "No bucket.")
+    assert [event.message for event in jobs.events(job.id)][5:] == ["It goes on.", "The job waits: No bucket."]
+
+
+def test_a_wish_is_granted_when_a_job_is_postponed(jobs: Jobs, worker: Callable[..., Claims]) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}")
+    claims = worker()
+    claim = claimed(claims)
+    jobs.want("acme", job.id, "cancel")
+    assert claims.postpone(claim, "No bucket.") == "cancelled"
+
+
+def test_a_worker_may_take_some_jobs_last(jobs: Jobs, worker: Callable[..., Claims], clock: FakeClock) -> None:
+    ids = list[str]()
+    for _ in range(4):
+        ids.append(jobs.create("acme", "fine_tuning", "{}").id)
+        clock.now += 1
+    claims, taken = worker(), list[str]()
+    while (claim := claims.claim(last=[ids[1], ids[0]])) is not None:
+        taken.append(claim.job.id)
+    assert taken == [ids[2], ids[3], ids[1], ids[0]]
 
 
 def test_what_the_tenant_wants_is_told_at_the_renewal_and_done_at_the_release(

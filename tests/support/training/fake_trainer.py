@@ -3,8 +3,8 @@
     python fake_trainer.py MODE RECIPE --output ARTIFACT --events FILE --checkpoint-seconds N [--resume]
 
 MODE is `ok`, `slow` (waits for a signal after its third step), `dies` (is killed after its third step, whenever it
-starts), `dies-once` (only if it has not been resumed), `diverges`, `refuses`, `fails` or `silent` (ends without an
-event).
+starts), `dies-once` (only if it has not been resumed), `diverges`, `refuses`, `full` (the disk is), `fails` or `silent`
+(ends without an event).
 """
 
 import json
@@ -68,6 +68,8 @@ class Run:
         self.say_step(step)
         if step == AT and self.mode == "diverges":
             return self.end(4, "diverged", step=step, message="the loss is not finite after step 3")
+        if step == AT and self.mode == "full":
+            return self.end(1, "failed", message="[Errno 28] No space left on device: 'checkpoint'")
         if step == AT and self.mode == "fails":
             return self.end(1, "failed", message="out of memory")
         if step % EVERY == 0:

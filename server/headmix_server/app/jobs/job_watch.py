@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.settings.values import Train
-from headmix_server.jobs.claims import Claims
+from headmix_server.jobs.claims import WAITING, Claims
 from headmix_server.jobs.job import JobHead, NewEvent
 from headmix_server.jobs.jobs import Jobs
 
@@ -75,8 +75,8 @@ class JobWatch:
                     self._jobs.add_event(job.id, NewEvent(_message(self._train, running), data=_DATA, level="warn"))
 
     def _is_told(self, job: JobHead) -> bool:
-        """Return whether its events say so already, from before this server's start."""
-        return any(event.data == _DATA for event in self._jobs.events(job.id, limit=20, newest_first=True))
+        """Return whether its events say so already, from before this server's start, or a worker's better reason."""
+        return any(event.data in (_DATA, WAITING) for event in self._jobs.events(job.id, limit=20, newest_first=True))
 
 
 _DATA = f'{{"code":"{_WAITING}"}}'

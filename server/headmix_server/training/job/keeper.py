@@ -60,6 +60,11 @@ class ClaimKeeper:
             self._stop.set()
             thread.join()
 
+    @property
+    def job_id(self) -> str:
+        """The id of the claimed job."""
+        return self._claim.job.id
+
     def renew(self) -> None:
         """Renew the claim now, with the current progress.
 

@@ -1,33 +1,35 @@
 """What a finished training leaves: the artifact and the files that show how it went, put among the stored files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headmix_adapters.train.history.events import Done, Scored, Started
 from headmix_adapters.train.history.history import History, history_path, read_history
 from headmix_adapters.train.terminal.advice import caution
-from headmix_server.files.files import Files
 from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
 from headmix_server.fine_tuning.step_metrics import FILENAME, step_metrics_csv
 
+Put = Callable[[Path], str]
+"""Stores a file's bytes and returns their digest."""
 _PICTURES = ".svg"
 
 
-def store_results(artifact: Path, files: Files, done: Done, started: Started | None, tokens: int) -> Trained:
+def store_results(artifact: Path, put: Put, done: Done, started: Started | None, tokens: int) -> Trained:
     """Store an artifact and what lies next to it by digest; the server makes it the tenant's.
 
     Raises:
         HeadmixServerError: the store cannot be reached, or is full.
+        OSError: a file cannot be read or written.
     """
     folder = artifact.parent
     history = history_path(artifact)
-    found = [_picture(path, artifact, files) for path in sorted(folder.glob(f"{artifact.stem}*{_PICTURES}"))]
+    found = [_picture(path, artifact, put) for path in sorted(folder.glob(f"{artifact.stem}*{_PICTURES}"))]
     if history.exists():
         table = folder / FILENAME
         table.write_text(step_metrics_csv(_lines(read_history(history))), encoding="utf-8")
-        found.insert(0, _stored(table, FILENAME, files))
+        found.insert(0, _stored(table, FILENAME, put))
     return Trained(
-        artifact=StoredBytes(digest=files.put_bytes(artifact), size_bytes=artifact.stat().st_size),
+        artifact=StoredBytes(digest=put(artifact), size_bytes=artifact.stat().st_size),
         files=tuple(found),
         trained_tokens=tokens,
         scores=_scores(done, started),
@@ -64,9 +66,9 @@ def _held_out(event: Scored | None) -> dict[str, object]:
     return {} if event is None else {"valid_loss": event.valid_loss, "full_valid_loss": event.valid_loss}
 
 
-def _picture(path: Path, artifact: Path, files: Files) -> ResultFile:
-    return _stored(path, path.name.removeprefix(artifact.stem).lstrip(".-"), files)
+def _picture(path: Path, artifact: Path, put: Put) -> ResultFile:
+    return _stored(path, path.name.removeprefix(artifact.stem).lstrip(".-"), put)
 
 
-def _stored(path: Path, name: str, files: Files) -> ResultFile:
-    return ResultFile(filename=name, digest=files.put_bytes(path), size_bytes=path.stat().st_size)
+def _stored(path: Path, name: str, put: Put) -> ResultFile:
+    return ResultFile(filename=name, digest=put(path), size_bytes=path.stat().st_size)

@@ -23,6 +23,8 @@ from headmix_server.core.settings.settings import Settings
 from headmix_server.database import ensure_tenant, open_database, writing
 from headmix_server.files.files import Files
 from headmix_server.files.open import open_files
+from headmix_server.files.staging import Staging
+from headmix_server.files.writer import BytesWriter
 from headmix_server.fine_tuning.result import read_trained
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import Job
@@ -52,7 +54,7 @@ def another(engine: Engine) -> Claims:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     "call",
-    [(Files, "fetch"), (Claims, "add_events"), (Files, "put_bytes"), (Claims, "add_checkpoint"), (Claims, "end")],
+    [(Files, "fetch"), (Claims, "add_events"), (Staging, "put"), (Claims, "add_checkpoint"), (Claims, "end")],
     ids=lambda call: call[1],
 )
 @pytest.mark.parametrize("database_kind", ["sqlite"])
@@ -73,6 +75,7 @@ def test_a_worker_that_dies_at_one_of_its_writes_is_replaced(
     def dies(*arguments: Any, **named: Any) -> Any:
         if when == "after":
             real(*arguments, **named)
+        patch.setattr(BytesWriter, "release", lambda *_: None)
         raise Died
 
     claim = tools.claims.claim()

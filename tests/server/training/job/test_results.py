@@ -45,7 +45,8 @@ def test_scores_on_few_texts_or_below_the_base_come_with_a_warning(
     files: Files, artifact: Path, held_out: int, below: bool, expected: tuple[str, ...]
 ) -> None:
     done = Done(artifact=str(artifact), digest="", steps=9, scores={"accuracy": 0.8}, below_base=below)
-    trained = store_results(artifact, files, done, started(held_out), tokens=5)
+    with files.staging() as staging:
+        trained = store_results(artifact, staging.put, done, started(held_out), tokens=5)
     assert trained.warnings == expected
     assert [file.filename for file in trained.files] == ["heads.svg"]
     assert {name: scores["accuracy"] for name, scores in trained.scores.items()} == {
