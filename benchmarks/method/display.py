@@ -44,7 +44,7 @@ class Display:
         self._used += result.cpu_seconds
         self._slowness = self._total / max(self._used, 1e-6)
         scores = result.validation or result.test
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) or "diverged"
         self.say(f"{result.cell}: {shown} ({self.time_left(self._left - result.cpu_seconds)})")
 
     def time_left(self, cpu_seconds: float) -> str:

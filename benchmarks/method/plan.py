@@ -17,10 +17,13 @@ SEEDS = (1, 2, 3, 4, 5)
 
 
 class Chosen(NamedTuple):
-    """A method's learning rate, and the mean validation scores of all rates it was chosen from."""
+    """A method's learning rate, and the mean validation scores of all rates it was chosen from.
+
+    A rate at which a run's loss diverged has no score.
+    """
 
     rate: float
-    scores: dict[float, float]
+    scores: dict[float, float | None]
 
     @property
     def at_edge(self) -> bool:
@@ -29,16 +32,25 @@ class Chosen(NamedTuple):
 
 
 def choose_rate(results: Sequence[Result], task: Task, budget: Budget, method: str) -> Chosen | None:
-    """Return the rate with the best mean validation score, the lowest of equals; None before every rate was tried."""
+    """Return the rate with the best mean validation score, the middle of equals; None before every rate was tried.
+
+    Raises:
+        ValueError: the loss diverged at every rate.
+    """
     found: dict[Cell, Result] = {result.cell: result for result in results if result.cell.part == "tuning"}
-    scores = {}
+    scores: dict[float, float | None] = {}
     for rate in task.rates:
         cells = [_tuning(task, budget, method, rate, seed) for seed in TUNING_SEEDS]
         if any(cell not in found for cell in cells):
             return None
-        scores[rate] = statistics.mean(found[cell].validation[task.measured] for cell in cells)
+        diverged = any(found[cell].diverged for cell in cells)
+        scores[rate] = None if diverged else statistics.mean(found[cell].validation[task.measured] for cell in cells)
     sign = 1 if task.greater_is_better else -1
-    return Chosen(max(sorted(scores), key=lambda rate: sign * scores[rate]), scores)
+    numbers = {rate: sign * score for rate, score in scores.items() if score is not None}
+    if not numbers:
+        raise ValueError(f"{task.name}, {budget}: {method} diverges at every rate")
+    equals = sorted(rate for rate, number in numbers.items() if number == max(numbers.values()))
+    return Chosen(equals[(len(equals) - 1) // 2], scores)
 
 
 def next_cell(results: Sequence[Result], tasks: Sequence[Task], budgets: Sequence[Budget] = BUDGETS) -> Cell | None:

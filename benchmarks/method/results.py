@@ -36,7 +36,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `validation` has the scores of a tuning run, `test` those of a final run or a reference, never both. `outcomes`
     has a number for each test example: 1 for a right label and 0 for a wrong one, or an answer's loss per token;
-    `tokens` has each answer's number of tokens.
+    `tokens` has each answer's number of tokens. `diverged`: a tuning run whose loss diverged, so it has no scores.
     """
 
     cell: Cell
@@ -46,6 +46,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     test: dict[str, float] = {}
     outcomes: tuple[float, ...] = ()
     tokens: tuple[int, ...] = ()
+    diverged: bool = False
     cpu_seconds: float = 0.0
     machine: dict[str, str | int] = {}
 

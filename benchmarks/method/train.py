@@ -18,6 +18,7 @@ from headmix_adapters.inject import AttachedAdapter, ClassifierModel, LanguageMo
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.initial import folded_normal
 from headmix_adapters.train.data.examples import Encoded
+from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.history.events import Scores
 from headmix_adapters.train.scoring.evaluate import answer_scores, deciding_score
 from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
@@ -32,6 +33,7 @@ def run_cell(prepared: Prepared, cell: Cell, progress: Progress) -> Result:
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM.
+        DivergedError: a final run's loss diverged, so its method's rate is no good.
     """
     began = time.process_time()
     result = _reference(prepared, cell) if cell.part == "reference" else _trained(prepared, cell, progress)
@@ -73,6 +75,10 @@ def _trained(prepared: Prepared, cell: Cell, progress: Progress) -> Result:
             return msgspec.structs.replace(result, validation=_score(prepared, model, test=False).scores)
         scored = _score(prepared, model, test=True)
         return msgspec.structs.replace(result, test=scored.scores, outcomes=scored.outcomes, tokens=scored.tokens)
+    except DivergedError:
+        if cell.part != "tuning":
+            raise
+        return Result(cell=cell, parameters=prepared.parameters(cell.budget)[cell.method], diverged=True)
     finally:
         adapter.detach()
 

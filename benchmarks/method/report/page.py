@@ -166,7 +166,8 @@ def _method_row(one: Comparison, method: str, others: Sequence[str]) -> tuple[st
 
 def _rate_row(one: Comparison, method: str) -> tuple[str, ...]:
     chosen = one.chosen[method]
-    shown = {rate: f"{score:.3f}" for rate, score in sorted(chosen.scores.items())}
+    rates = sorted(chosen.scores.items())
+    shown = {rate: "diverged" if score is None else f"{score:.3f}" for rate, score in rates}
     return (method, *(f"**{score}**" if rate == chosen.rate else score for rate, score in shown.items()))
 
 

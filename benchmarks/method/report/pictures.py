@@ -62,11 +62,19 @@ def _draw_scores(axes: Axes, comparison: Comparison) -> None:
 def _draw_rates(axes: Axes, comparison: Comparison) -> None:
     for method in METHODS:
         chosen = comparison.chosen[method]
-        rates = sorted(chosen.scores)
-        scores = [chosen.scores[rate] for rate in rates]
+        found = {rate: score for rate, score in sorted(chosen.scores.items()) if score is not None}
         colour = COLOURS[method]
-        axes.plot(rates, scores, color=colour, linewidth=1.4, marker="o", markersize=5, mfc="white", label=method)
-        axes.plot([chosen.rate], [chosen.scores[chosen.rate]], color=colour, marker="o", markersize=6)
+        axes.plot(
+            list(found),
+            list(found.values()),
+            color=colour,
+            linewidth=1.4,
+            marker="o",
+            markersize=5,
+            mfc="white",
+            label=method,
+        )
+        axes.plot([chosen.rate], [found[chosen.rate]], color=colour, marker="o", markersize=6)
     axes.set_xscale("log")
     rates = sorted(comparison.task.rates)
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])

@@ -16,7 +16,7 @@ def test_the_time_left_allows_for_how_slow_the_machine_has_been() -> None:
     display.begin(tuned.cell, left=110.0)
     display.end(tuned)  # 10 CPU seconds took 30
     assert (
-        "category, small: Kernel-mix, rate 0.002, seed 101 (tuning): accuracy 0.7500 (5:00 left)" in written.getvalue()
+        "category, small: Kernel-mix, rate 0.001, seed 101 (tuning): accuracy 0.7500 (5:00 left)" in written.getvalue()
     )
 
 

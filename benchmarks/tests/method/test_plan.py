@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from benchmarks.method.methods import BUDGETS, KERNEL_MIX, LORA, METHODS
@@ -52,7 +53,7 @@ def test_no_method_is_tested_before_every_method_has_tried_every_rate() -> None:
 
 
 def test_each_method_gets_the_rate_that_validates_best_for_it() -> None:
-    best = {KERNEL_MIX: 0.008, LORA: 0.002}
+    best = {KERNEL_MIX: 0.008, LORA: 0.001}
     results = made_up(None, lambda cell: 30 if cell.rate == best.get(cell.method or "", 0.004) else 20, [CATEGORY])
     for method in METHODS:
         chosen = choose_rate(results, CATEGORY, "small", method)
@@ -61,12 +62,25 @@ def test_each_method_gets_the_rate_that_validates_best_for_it() -> None:
         assert {r.cell.rate for r in results if (r.cell.part, r.cell.method) == ("final", method)} == {chosen.rate}
 
 
-def test_a_lower_loss_is_better_and_of_equal_rates_the_lowest_is_chosen() -> None:
-    results = made_up(None, lambda cell: 30 if cell.rate in {0.004, 0.008} else 20, [KINGJAMES])
+def test_a_lower_loss_is_better_and_of_equal_rates_the_middle_is_chosen() -> None:
+    results = made_up(None, lambda cell: 30 if cell.rate in {0.002, 0.004, 0.008, 0.016} else 20, [KINGJAMES])
     chosen = choose_rate(results, KINGJAMES, "large", LORA)
     assert chosen is not None
     assert chosen.rate == 0.004
     assert chosen.scores[0.004] == pytest.approx(1.25)
+
+
+def test_a_rate_at_which_training_diverges_is_tried_and_not_chosen() -> None:
+    results = [
+        msgspec.structs.replace(one, validation={}, diverged=True) if one.cell.rate == 0.032 else one
+        for one in made_up(None, lambda cell: 30 if cell.rate == 0.016 else 20, [KINGJAMES], ["small"])
+    ]
+    chosen = choose_rate(results, KINGJAMES, "small", LORA)
+    assert chosen is not None
+    assert (chosen.rate, chosen.scores[0.032], chosen.at_edge) == (0.016, None, False)
+    everywhere = [msgspec.structs.replace(one, diverged=True) for one in results]
+    with pytest.raises(ValueError, match="LoRA diverges at every rate"):
+        choose_rate(everywhere, KINGJAMES, "small", LORA)
 
 
 def test_a_rate_is_chosen_only_when_all_were_tried() -> None:
@@ -85,4 +99,4 @@ def test_a_run_at_a_rate_that_is_no_longer_chosen_is_made_again() -> None:
     ]
     cell = next_cell([*again, *elsewhere], [CATEGORY], ["small"])
     assert cell is not None
-    assert (cell.method, cell.seed, cell.rate) == (LORA, 1, 0.002)
+    assert (cell.method, cell.seed, cell.rate) == (LORA, 1, 0.004)

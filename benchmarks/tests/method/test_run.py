@@ -8,15 +8,15 @@ import pytest
 from rich.console import Console
 
 from benchmarks.method import __main__ as command
-from benchmarks.method import estimate, methods, plan, tasks
+from benchmarks.method import estimate, methods, plan, tasks, train
 from benchmarks.method.display import Display
 from benchmarks.method.methods import LORA, METHODS, Contenders, Ranks
 from benchmarks.method.prepare import prepare
-from benchmarks.method.results import Result, read_results
+from benchmarks.method.results import Cell, Result, read_results
 from benchmarks.method.tasks import Task
 from benchmarks.method.train import _attach, run_cell
 from harness.bases.families import FAMILIES
-from headmix_adapters.train.errors import Interrupted
+from headmix_adapters.train.errors import DivergedError, Interrupted
 from headmix_adapters.train.terminal.progress import Progress
 
 pytestmark = pytest.mark.timeout(300)  # a minute of computing on a loaded machine
@@ -142,3 +142,18 @@ def test_the_training_that_a_display_watches_is_the_products(tiny: list[Task]) -
     cell = plan.final(tiny[1], "small", LORA, 1e-3, 1)
     run_cell(prepared, cell, Watching())
     assert steps == [1, 2, 3]
+
+
+def test_a_tuning_run_that_diverges_is_a_result_and_a_final_one_an_error(
+    tiny: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object) -> None:
+        raise DivergedError(11, "the loss has diverged")
+
+    monkeypatch.setattr(train, "fit", diverge)
+    prepared = prepare(tiny[0])
+    cell = Cell(task=tiny[0].name, part="tuning", budget="small", method=LORA, rate=1e-3, seed=101)
+    result = run_cell(prepared, cell, Progress())
+    assert (result.diverged, result.validation) == (True, {})
+    with pytest.raises(DivergedError):
+        run_cell(prepared, plan.final(tiny[0], "small", LORA, 1e-3, 1), Progress())
