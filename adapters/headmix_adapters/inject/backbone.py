@@ -19,6 +19,15 @@ def backbone_of(model: PreTrainedModel) -> nn.Module:
     return cast("nn.Module", getattr(model, model.base_model_prefix, model))
 
 
+def positions_of(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a loaded generator can read at once; None if its config does not say.
+
+    For a base that is not loaded, or reads padding, see `base_positions`.
+    """
+    found: int | None = getattr(model.config, "max_position_embeddings", None)
+    return found
+
+
 def family_of_backbone(backbone: nn.Module) -> Family:
     """Return the family of a stack of layers.
 

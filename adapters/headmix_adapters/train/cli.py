@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from headmix_adapters.base import base_positions, resolve_base
+from headmix_adapters.base import base_positions
+from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.config import Pooling, Problem, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.command import Command, reported, run
@@ -195,7 +196,7 @@ def _quick(data: Path, quick: dict[str, Any], training: dict[str, Any], folder: 
         **quick | {"train": named["train"], "eval": named["eval"] if quick["eval"] else None}, training=training
     )
     rows = read_rows(data)
-    return quick_recipe(replace(wishes, positions=base_positions(resolve_base(wishes.base))), rows)
+    return quick_recipe(replace(wishes, positions=base_positions(resolve_visibly(wishes.base))), rows)
 
 
 def _publisher(ctx: typer.Context, push: bool) -> Publisher | None:

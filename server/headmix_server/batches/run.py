@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,12 @@ from headmix_server.batches.request import Counts, End, Status, read_progress, r
 from headmix_server.batches.result_files import ResultFiles
 from headmix_server.batches.segments import Entry, Segments
 from headmix_server.batches.threads import in_thread
+from headmix_server.batches.turns import Turn
 from headmix_server.batches.window import OPEN_BYTES, Window
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded, StorageUnavailable
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.database import reading, writing
+from headmix_server.database import reading
 from headmix_server.files.files import Files
 from headmix_server.files.tables import FileHoldRow
 from headmix_server.jobs.claims import Claim, ClaimLostError, Claims, Outcome
@@ -45,9 +46,6 @@ MOST_ATTEMPTS = 3
 
 MOST_DEATHS = 5
 """How often a line is sent again after the engine died while it was open."""
-
-LEAVE_SECONDS = 30.0
-"""How long a batch that is asked for its place may wait for the lines in computation."""
 
 T = TypeVar("T")
 
@@ -83,7 +81,7 @@ class Parts:
 class BatchRun:
     """One claimed batch. `held` are its models, which the caller releases: a batch that waits for its turn keeps them.
 
-    `has_yielded` is whether it is queued again because it was asked to.
+    `turn` is its time at its place. `has_yielded` is whether it is queued again because it was asked to.
     """
 
     def __init__(self, parts: Parts, claim: Claim, held: HeldModels) -> None:
@@ -91,9 +89,7 @@ class BatchRun:
         self._claim = claim
         self._held = held
         self.has_yielded = False
-        self._leave_by: float | None = None
-        self._answered = 0
-        self._resting = 0
+        self.turn = Turn()
         self._looked = asyncio.Event()
         self._request = read_request(claim.job.request)
         self._progress = read_progress(claim.job.progress)
@@ -109,7 +105,7 @@ class BatchRun:
                 await self._looked.wait()
                 await self._run()
             if self.has_yielded:
-                await self._patiently(lambda: requeue(self._parts.engine, self._claim, attempts=0))
+                await self._patiently(lambda: self._parts.claims.requeue(self._claim, attempts=0))
         except ClaimLostError:
             self.has_yielded = False
             self._log.warning("batch taken over", batch=self._claim.job.id)
@@ -135,26 +131,15 @@ class BatchRun:
     async def _release(self, *, attempts: int) -> None:
         """Queue the batch again; a wish to cancel it stays, so that its answered lines become its files."""
         with suppress(HeadmixServerError):
-            await asyncio.to_thread(requeue, self._parts.engine, self._claim, attempts=attempts)
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether the batch was asked to give its place to another."""
-        return self._leave_by is not None
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it was asked more than `LEAVE_SECONDS` ago."""
-        return self._leave_by is not None and time.monotonic() >= self._leave_by
+            await asyncio.to_thread(self._parts.claims.requeue, self._claim, attempts=attempts)
 
     def leave(self) -> None:
         """Give the place to another batch soon: no further line begins, and those that are computed may end.
 
-        Lines in computation after `LEAVE_SECONDS` begin anew in the next turn, if this one has answered any at all.
+        Lines that take longer than a turn may begin anew in the next, if this one has answered any at all.
         """
-        if self._leave_by is None:
-            self._leave_by = time.monotonic() + LEAVE_SECONDS
-            self._changed.set()
+        self.turn.end()
+        self._changed.set()
 
     async def _run(self) -> None:
         async with self._workspace() as (folder, source):
@@ -237,7 +222,7 @@ class BatchRun:
     ) -> bool:
         following = await asyncio.to_thread(next, lines, None)
         while self._ending is None and (following is not None or open_lines):
-            if self._should_leave(len(open_lines)):
+            if self.turn.may_leave(len(open_lines)):
                 return False
             while following is not None and self._has_room(open_lines, following):
                 task = asyncio.create_task(self._answer_line(following))
@@ -250,16 +235,10 @@ class BatchRun:
                 await self._store(segments)
         return self._ending is None
 
-    def _should_leave(self, open_lines: int) -> bool:
-        """Return whether to leave now: no line is computed, or this turn was not for nothing and its time is over."""
-        if self._leave_by is None:
-            return False
-        return open_lines <= self._resting or (self._answered > 0 and self.is_late)
-
     def _has_room(self, open_lines: dict[asyncio.Task[Answer], Line], line: Line) -> bool:
         share = self._parts.window.share(self._parts.limit_of(self._claim.job.tenant))
         taken = sum(len(one.body) for one in open_lines.values())
-        may_begin = self._ending is None and self._leave_by is None
+        may_begin = self._ending is None and not self.turn.is_ending
         return may_begin and (not open_lines or (len(open_lines) < share and taken + len(line.body) <= OPEN_BYTES))
 
     async def _wait(self, open_lines: dict[asyncio.Task[Answer], Line]) -> None:
@@ -275,30 +254,21 @@ class BatchRun:
         """Return a line's answer; refusals that pass are waited for."""
         deaths = 0
         while True:
-            with self._rest():
+            with self.turn.rest():
                 await self._parts.until_ready()
-            answer = await self._parts.ask(self._claim, self._request.endpoint, line, self._held, self._rest)
+            answer = await self._parts.ask(self._claim, self._request.endpoint, line, self._held, self.turn.rest)
             if answer.retry_after is None:
                 return answer
             deaths += error_code(answer) == "engine_unavailable"
             if deaths >= MOST_DEATHS:
                 return answer
-            with self._rest():
+            with self.turn.rest():
                 await asyncio.sleep(max(0.1, min(answer.retry_after, 30.0)))
-
-    @contextmanager
-    def _rest(self) -> Iterator[None]:
-        """Count a line that waits."""
-        self._resting += 1
-        try:
-            yield
-        finally:
-            self._resting -= 1
 
     def _take(self, line: Line, answer: Answer, segments: Segments) -> None:
         text = answered_line(self._claim.job.id, line, answer)
         segments.add(Entry(line.number, answer.is_ok, text), counts_of(answer))
-        self._answered += 1
+        self.turn.answered()
         self._parts.on_line("ok" if answer.is_ok else error_code(answer) or "error")
 
     async def _store(self, segments: Segments) -> None:
@@ -422,13 +392,6 @@ class BatchRun:
             except (StorageUnavailable, InsufficientStorage, ServerOverloaded) as error:
                 self._log.warning("batch waits", batch=self._claim.job.id, reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
-
-
-def requeue(engine: Engine, claim: Claim, *, attempts: int) -> None:
-    """Queue a batch again, with so many attempts that failed, unless it is another's by now."""
-    with writing(engine) as session:
-        own = update(JobRow).where(JobRow.id == claim.job.id, JobRow.owner == claim.owner)
-        session.execute(own.values(state="queued", owner=None, attempts=attempts))
 
 
 def _shown(counts: Counts) -> dict[str, int]:

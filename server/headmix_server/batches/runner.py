@@ -96,14 +96,14 @@ class BatchRunner:
     async def _take_turns(self) -> None:
         """Ask for the place of a batch if another tenant's waits for one: for one at a time, unless it takes long."""
         runs = list(self._running.values())
-        if any(one.run.is_leaving and not one.run.is_late for one in runs):
+        if any(one.run.turn.is_ending and not one.run.turn.is_over for one in runs):
             return
         waiting = await in_thread(self._parts.claims.waiting)
         if waiting is None:
             return
         tenant, had = waiting
         now = time.monotonic()
-        staying = {one.batch: one for one in runs if not one.run.is_leaving}
+        staying = {one.batch: one for one in runs if not one.run.turn.is_ending}
         places = [Place(one.batch, one.tenant, now - one.since) for one in staying.values()]
         place = who_yields(places, had, tenant)
         if place is not None:

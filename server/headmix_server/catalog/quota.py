@@ -63,8 +63,8 @@ class Quota:
         Raises:
             RateLimitExceeded: it would.
         """
-        if is_new_name and self.adapters:
-            self._check_adapters(session, tenant)
+        if is_new_name:
+            self.check_new_name(session, tenant)
         self.check_file(session, tenant, digest, size_bytes)
 
     def check_file(self, session: Session, tenant: str, digest: str, size_bytes: int) -> None:
@@ -98,7 +98,14 @@ class Quota:
                 limit="stored_bytes",
             )
 
-    def _check_adapters(self, session: Session, tenant: str) -> None:
+    def check_new_name(self, session: Session, tenant: str) -> None:
+        """Refuse another adapter name if the tenant has as many as it may.
+
+        Raises:
+            RateLimitExceeded: it has.
+        """
+        if not self.adapters:
+            return
         there = select(func.count()).where(AdapterRow.tenant == tenant, AdapterRow.current.is_not(None))
         count = session.scalars(there).one()
         if count >= self.adapters:

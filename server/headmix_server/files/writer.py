@@ -49,12 +49,10 @@ class BytesWriter:
             self._stored.commit(upload)
             with writing(self._engine, tenant) as session:
                 made = refer(session)
-                _release(session, hold, upload.digest)
+                _release(session, {hold: upload.digest})
                 return made
         except Exception:
-            # If this fails as well, the hold ends by itself.
-            with suppress(HeadmixServerError), writing(self._engine, tenant) as session:
-                _release(session, hold, upload.digest)
+            self.release({hold: upload.digest}, tenant)
             raise
 
     def stage(self, upload: Upload) -> str:
@@ -75,11 +73,10 @@ class BytesWriter:
             renewed = session.execute(own.values(expires=_in_a_day()).returning(FileHoldRow.id))
             return renewed.first() is not None
 
-    def release(self, holds: Mapping[str, str]) -> None:
+    def release(self, holds: Mapping[str, str], tenant: str = SERVER) -> None:
         """End holds, given with their digests. If the database is unavailable, they end by themselves."""
-        with suppress(HeadmixServerError), writing(self._engine) as session:
-            session.execute(delete(FileHoldRow).where(FileHoldRow.id.in_(holds)))
-            bury(session, *holds.values())
+        with suppress(HeadmixServerError), writing(self._engine, tenant) as session:
+            _release(session, holds)
 
     def _hold(self, tenant: str, digest: str) -> str:
         end = time.monotonic() + _PATIENCE_SECONDS
@@ -96,7 +93,7 @@ def _in_a_day() -> int:
     return int(time.time()) + HOLD_SECONDS
 
 
-def _release(session: Session, hold: str, digest: str) -> None:
+def _release(session: Session, holds: Mapping[str, str]) -> None:
     session.flush()
-    session.execute(delete(FileHoldRow).where(FileHoldRow.id == hold))
-    bury(session, digest)
+    session.execute(delete(FileHoldRow).where(FileHoldRow.id.in_(holds)))
+    bury(session, *holds.values())

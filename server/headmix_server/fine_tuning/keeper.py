@@ -14,9 +14,6 @@ from headmix_server.fine_tuning.stage import SECONDS, Stage
 from headmix_server.jobs.job import Job, NewEvent
 from headmix_server.jobs.jobs import Jobs
 
-_SAID = 20
-"""How many of a job's newest events are read; a job that waits for its publication gets hardly any."""
-
 
 class JobKeeper:
     """Runs until it is cancelled; `woken` is set when there may be a job to check."""
@@ -60,10 +57,8 @@ class JobKeeper:
     def _say_why_it_waits(self, job: Job, error: RateLimitExceeded) -> None:
         """Record why a trained job is not published, once for each limit, also across restarts."""
         data = json.dumps({"code": "waiting_for_room", "limit": error.limit})
-        if any(event.data == data for event in self._jobs.events(job.id, limit=_SAID, newest_first=True)):
-            return
         message = (
             f"The adapter is trained and waits to be published: {error.message} "
             "The job then ends by itself; cancelling it discards the adapter."
         )
-        self._jobs.add_event(job.id, NewEvent(message, level="warn", data=data))
+        self._jobs.add_event_once(job.id, NewEvent(message, level="warn", data=data))

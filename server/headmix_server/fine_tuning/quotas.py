@@ -75,7 +75,8 @@ def check_name(session: Session, tenant: str, name: str, quota: Quota) -> None:
         RateLimitExceeded: it would; `suffix` named it.
     """
     try:
-        Quota(adapters=quota.adapters).check(session, tenant, "", 0, is_new_name=_is_new(session, tenant, name))
+        if _is_new(session, tenant, name):
+            quota.check_new_name(session, tenant)
     except RateLimitExceeded as error:
         raise RateLimitExceeded(error.message, limit=error.limit, param="suffix") from None
 

@@ -116,7 +116,7 @@ class Claims:
         """Return the tenant of the job that would be claimed next, and what each tenant has had; None if none waits."""
         now = self._now()
         with reading(self._engine) as session:
-            row = session.scalar(next_job(self._kinds, self._base, now=now))
+            row = session.scalar(next_job(self._kinds, self._base, now=now).options(HEAD_ONLY))
             if row is None:
                 return None
             had = session.execute(had_by_tenant(self._kinds, now=now)).all()
@@ -239,6 +239,12 @@ class Claims:
         with writing(self._engine) as session:
             job = self._own(session, claim)
             return self._stop(session, job, f"Released by worker {self._worker}.")
+
+    def requeue(self, claim: Claim, *, attempts: int) -> None:
+        """Queue a job again, whatever is wanted of it, with so many attempts that failed; not if it is another's."""
+        with writing(self._engine) as session:
+            own = update(JobRow).where(JobRow.id == claim.job.id, JobRow.owner == claim.owner)
+            session.execute(own.values(state="queued", owner=None, attempts=attempts))
 
     def crashed(self, claim: Claim, reason: str) -> State:
         """Stop working on a job after a failure that may not recur: another attempt follows, or the job has failed."""

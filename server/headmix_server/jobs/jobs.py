@@ -45,6 +45,9 @@ _WAITING: Mapping[Wanted, frozenset[State]] = MappingProxyType(
 What the server does with a job meanwhile ends with `move`, which then finds that it has moved on.
 """
 
+_NEWEST = 20
+"""How many events are read to see what they say; a job that waits gets hardly any."""
+
 
 class Jobs:
     """All jobs. Safe to use from many threads; methods block. `clock` returns Unix seconds.
@@ -215,6 +218,12 @@ class Jobs:
                 query = query.where(place < tuple_(last.step, last.id))
             newest_first = query.order_by(JobCheckpointRow.step.desc(), JobCheckpointRow.id.desc())
             return tuple(map(checkpoint_of, session.scalars(newest_first.limit(limit))))
+
+    def add_event_once(self, job_id: str, event: NewEvent, *, unless: Collection[str] = ()) -> None:
+        """Record an event unless one of the newest has its data, or data in `unless`: also from before a restart."""
+        said = {event.data, *unless}
+        if not any(one.data in said for one in self.events(job_id, limit=_NEWEST, newest_first=True)):
+            self.add_event(job_id, event)
 
     # --- the server's side -------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from headmix_adapters.inject.adapted import IGNORED
+from headmix_adapters.inject.backbone import positions_of
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.examples import Example
 
@@ -39,10 +40,9 @@ def decode_answers(model: PreTrainedModel, text: BaseText, examples: Sequence[Ex
     options = GenerationConfig(  # type: ignore[no-untyped-call]  # no types there
         do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
     )
-    positions: int | None = getattr(model.config, "max_position_embeddings", None)
     answers = [""] * len(pairs)
     with _evaluating(model, options):
-        for numbers, most in _batches([len(prompt) for prompt, _ in pairs], longest, positions, batch_size):
+        for numbers, most in _batches([len(prompt) for prompt, _ in pairs], longest, positions_of(model), batch_size):
             generated = _generate(model, [pairs[number][0] for number in numbers], most)
             for number, ids in zip(numbers, generated, strict=True):
                 answers[number] = text.tokenizer.decode(_until_end(ids, ends))

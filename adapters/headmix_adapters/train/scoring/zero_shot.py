@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.inject.backbone import positions_of
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.text.tokenizer import BaseTokenizer
 from headmix_adapters.train.data.examples import Example
@@ -124,8 +125,7 @@ class _Asking:
 
     @property
     def _positions(self) -> int | None:
-        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
-        return found
+        return positions_of(self.model)
 
 
 def _spread(examples: Sequence[Example], most: int) -> list[Example]:

@@ -10,7 +10,7 @@ from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.settings.values import Train
 from headmix_server.jobs.claims import WAITING, Claims
-from headmix_server.jobs.job import JobHead, NewEvent
+from headmix_server.jobs.job import NewEvent
 from headmix_server.jobs.jobs import Jobs
 
 LOOK_SECONDS = 5.0
@@ -71,12 +71,8 @@ class JobWatch:
         for job in queued:
             if job.id not in self._told and self._clock() - job.created >= PATIENCE_SECONDS:
                 self._told.add(job.id)
-                if not self._is_told(job):
-                    self._jobs.add_event(job.id, NewEvent(_message(self._train, running), data=_DATA, level="warn"))
-
-    def _is_told(self, job: JobHead) -> bool:
-        """Return whether its events say so already, from before this server's start, or a worker's better reason."""
-        return any(event.data in (_DATA, WAITING) for event in self._jobs.events(job.id, limit=20, newest_first=True))
+                event = NewEvent(_message(self._train, running), data=_DATA, level="warn")
+                self._jobs.add_event_once(job.id, event, unless=(WAITING,))  # a worker's reason is better
 
 
 _DATA = f'{{"code":"{_WAITING}"}}'

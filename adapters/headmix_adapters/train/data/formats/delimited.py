@@ -6,7 +6,6 @@ don't end with one, and following such quotes would join rows.
 
 import csv
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -131,8 +130,8 @@ def _next(reader: Iterator[list[str]], longest: int) -> tuple[Sequence[str] | No
 
 
 def _header_fault(names: Sequence[str]) -> str:
-    counts = Counter(names)  # a header may have millions of columns
-    return next((f"column {quoted(name)!r} appears twice" for name in names if counts[name] > 1), "")
+    twice = entry.named_twice(names)
+    return "" if twice is None else f"column {quoted(twice)!r} appears twice"
 
 
 def _named(line: int, header: Sequence[str], cells: Sequence[str], hint: str = "") -> Entry:

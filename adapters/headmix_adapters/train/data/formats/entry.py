@@ -1,6 +1,7 @@
 """What a format's reader yields: one row of a file, or why there is none on a line. Knows no field's meaning."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ class Entry:
     line: int
     fields: dict[str, Any] | None
     fault: str = ""
+
+
+def named_twice(names: Sequence[str]) -> str | None:
+    """Return the first name that appears twice, of whose columns only the last would be read."""
+    counts = Counter(names)  # a file may claim to have millions of columns
+    return next((name for name in names if counts[name] > 1), None)
 
 
 def too_many_blank(line: int) -> Entry:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from headmix_adapters.train.data.formats.entry import Entry, UnreadableError
+from headmix_adapters.train.data.formats.entry import Entry, UnreadableError, named_twice
 
 _ROWS = 16
 _GROUP_BYTES = 2**30
@@ -45,10 +45,9 @@ def _duplicate(schema: Iterable[Any]) -> str | None:
     pending = [("", list(schema))]
     while pending:
         within, fields = pending.pop()
-        names = [field.name for field in fields]
+        if (twice := named_twice([field.name for field in fields])) is not None:
+            return f"{within}{twice}"
         for field in fields:
-            if names.count(field.name) > 1:
-                return f"{within}{field.name}"
             inner = [field.type.field(number) for number in range(field.type.num_fields)]
             pending.append((f"{within}{field.name}.", inner))
     return None
