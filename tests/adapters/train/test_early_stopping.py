@@ -42,12 +42,28 @@ class Scripted:
         return Evaluation({"accuracy": ACCURACIES[len(self.epochs) - 1]})
 
 
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    """The script of a run that nothing interrupts."""
+    script = Scripted()
+    monkeypatch.setattr(run_module, "score_model", script)
+    return script
+
+
 class Killed(BaseException):
     """The process is gone, without a chance to write anything more."""
 
 
 def killed(*_: object) -> None:
     raise Killed
+
+
+def kill(loaded: Material, path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and die behind the last checkpoint."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_fit", killed)
+        with pytest.raises(Killed):
+            train_adapter(loaded, path, resume=False, reporter=reporter)
 
 
 def press_at_the_end_of_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +101,9 @@ def test_training_stops_after_patience_epochs_and_keeps_the_best_ones_tensors(
     material: MaterialMaker,
     reporter: Reporter,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    scripted: Scripted,
     finals: list[dict[str, torch.Tensor]],
 ) -> None:
-    scripted = Scripted()
-    monkeypatch.setattr(run_module, "score_model", scripted)
     loaded = material("classification", epochs=5, early_stopping_patience=2)
     train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
     assert len(scripted.epochs) == 4
@@ -168,10 +182,7 @@ def test_a_run_killed_behind_its_last_checkpoint_ends_with_the_same_bytes(
     whole = train_adapter(loaded, tmp_path / "whole.safetensors", resume=False, reporter=reporter)
     assert whole.steps == steps
     path = tmp_path / "killed.safetensors"
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_fit", killed)
-        with pytest.raises(Killed):
-            train_adapter(loaded, path, resume=False, reporter=reporter)
+    kill(loaded, path, reporter, monkeypatch)
     continued = train_adapter(loaded, path, resume=True, reporter=reporter)
     assert (continued.digest, continued.steps, continued.advice) == (whole.digest, steps, whole.advice)
     assert (tmp_path / "killed.history.jsonl").read_bytes() == (tmp_path / "whole.history.jsonl").read_bytes()
@@ -182,15 +193,11 @@ def test_a_finished_run_whose_folder_was_moved_still_has_its_best_epoch(
     reporter: Reporter,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    scripted: Scripted,
     finals: list[dict[str, torch.Tensor]],
 ) -> None:
-    scripted = Scripted()
-    monkeypatch.setattr(run_module, "score_model", scripted)
     loaded = material("classification", epochs=5, early_stopping_patience=2)
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_fit", killed)
-        with pytest.raises(Killed):
-            train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    kill(loaded, tmp_path / "a.safetensors", reporter, monkeypatch)
     (tmp_path / "a.checkpoints").rename(tmp_path / "b.checkpoints")
     train_adapter(loaded, tmp_path / "b.safetensors", resume=True, reporter=reporter)
     assert len(scripted.epochs) == 4

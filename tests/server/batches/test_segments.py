@@ -57,6 +57,14 @@ def answered(segments: Segments) -> list[int]:
     return [one.number for one in segments.entries()]
 
 
+def finalizing(segments: Segments, *entries: Entry) -> Progress:
+    """Store answered lines; return the progress of the batch that ends with them."""
+    for one in entries:
+        segments.add(one, Counts(completed=int(one.is_ok), failed=int(not one.is_ok)))
+    segments.store()
+    return Progress(status="finalizing", ending="completed", total=len(entries))
+
+
 def failing(real: Callable[..., Any], *, after: bool, call: int = 1) -> Callable[..., Any]:
     """Return a function of which one call fails, before or after it has done its work."""
     calls = 0
@@ -142,10 +150,7 @@ def test_each_result_file_is_stored_once_whichever_fails_on_the_way(
     after: bool,
 ) -> None:
     segments = opened()
-    segments.add(entry(1), Counts(completed=1))
-    segments.add(entry(2, is_ok=False), Counts(failed=1))
-    segments.store()
-    progress = Progress(status="finalizing", ending="completed", total=2)
+    progress = finalizing(segments, entry(1), entry(2, is_ok=False))
     claims.renew(claim, progress=written(progress))
     monkeypatch.setattr(files, "add", failing(files.add, after=after, call=call))
     results = ResultFiles(engine, files, claim, REQUEST)
@@ -167,9 +172,7 @@ def test_a_try_whose_file_appears_meanwhile_stores_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     segments = opened()
-    segments.add(entry(1), Counts(completed=1))
-    segments.store()
-    progress = Progress(status="finalizing", ending="completed", total=1)
+    progress = finalizing(segments, entry(1))
     results, real = ResultFiles(engine, files, claim, REQUEST), files.add
 
     def add(*args: Any, **more: Any) -> Any:

@@ -1,19 +1,14 @@
 """A batch runs: each line is answered once and exactly as over HTTP, whatever happens meanwhile."""
 
 import asyncio
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
-from harness.server.api_rig import OTHER_TENANT, TENANT, api_rig
+from harness.server.api_rig import TENANT, api_rig
 from harness.server.batch_rig import URL, BatchRig, Json, batch_line, chat_line
 from harness.server.s3_server import S3Server
-from headmix_server.batches import run, runner, turns
-from headmix_server.batches.run import requeue
-from headmix_server.batches.runner import BatchRunner, batch_claims
 from headmix_server.core.messages import Generate
 from headmix_server.database import writing
 from headmix_server.files.stored_file import Purpose
@@ -236,99 +231,6 @@ async def test_what_is_not_answered_by_the_end_of_the_window_has_expired(batches
     assert sorted(errors.values(), key=str) == [None, "batch_expired"]
 
 
-async def test_a_batch_keeps_its_versions_even_if_they_are_replaced_and_deleted(
-    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
-) -> None:
-    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 1}) as rig:
-        batches, engine = BatchRig(rig, tmp_path / "work"), rig.engine
-        rig.says("x")
-        first = rig.publish("poet")
-        engine.answering = False
-        made = await batches.create([chat_line(str(n), "poet") for n in range(3)])
-        async with batches.running():
-            messages = await engine.expect(Generate, 1)
-            second = rig.publish("poet", b"second")
-            rig.state.library.delete_version(TENANT, "poet", 1)
-            await engine.send(*engine.answer(messages[0]))
-            engine.answering = True
-            messages = await engine.expect(Generate, 2)
-            await engine.send(*engine.answer(messages[1]))
-            ended = await batches.ended(made["id"])
-        assert ended["request_counts"] == counts(3, 3, 0)
-        digests = {message.adapter.digest for message in engine.of(Generate) if message.adapter is not None}
-        assert digests == {first.digest} != {second.digest}
-        assert not rig.state.library.holds.is_held(first.digest)
-
-
-async def test_a_restarted_server_goes_on_with_the_versions_of_the_batch(batches: BatchRig) -> None:
-    rig, engine = batches.rig, batches.rig.engine
-    first = rig.publish("poet")
-    engine.answering = False
-    made = await batches.create([chat_line("a", "poet")])
-    async with batches.running():
-        await engine.expect(Generate, 1)
-    rig.publish("poet", b"second")
-    engine.answering = True
-    async with batches.running():
-        await batches.ended(made["id"])
-    digests = {message.adapter.digest for message in engine.of(Generate) if message.adapter is not None}
-    assert digests == {first.digest}
-
-
-async def test_lines_whose_version_was_deleted_while_the_server_was_down_get_no_other(
-    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
-) -> None:
-    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 1}) as rig:
-        batches, engine = BatchRig(rig, tmp_path / "work"), rig.engine
-        rig.says("x")
-        rig.publish("poet")
-        second = rig.publish("poet", b"second")
-        engine.answering = False
-        lines = [
-            chat_line("a", "poet"),
-            chat_line("b", "poet"),
-            chat_line("c", "poet"),
-            chat_line("d", adapters=[{"name": "poet"}]),
-        ]
-        made = await batches.create(lines)
-        async with batches.running():
-            messages = await engine.expect(Generate, 1)
-            await engine.send(*engine.answer(messages[0]))
-            await engine.expect(Generate, 2)
-        assert (await rig.client.delete("/v1/models/poet@2")).status_code == 200
-        engine.answering = True
-        async with batches.running():
-            ended = await batches.ended(made["id"])
-        assert ended["request_counts"] == counts(4, 1, 3)
-        answers = [line["response"] for line in batches.lines(ended["error_file_id"])]
-        errors = [(answer["status_code"], answer["body"]["error"]) for answer in answers]
-        assert [(status, error["code"]) for status, error in errors] == [(404, "model_not_found")] * 3
-        assert [error["param"] for _, error in errors] == ["model", "model", "adapters"]
-        assert all("'poet@2'" in error["message"] for _, error in errors)
-        digests = {message.adapter.digest for message in engine.of(Generate) if message.adapter is not None}
-        assert digests == {second.digest}
-
-
-async def test_a_name_that_means_nothing_when_the_batch_starts_means_nothing_to_its_end(
-    base_folder: Path, tmp_path: Path, rig_settings: dict[str, str]
-) -> None:
-    async with api_rig(base_folder, tmp_path, settings={**rig_settings, "batch_window": 1}) as rig:
-        batches, engine = BatchRig(rig, tmp_path / "work"), rig.engine
-        rig.says("x")
-        engine.answering = False
-        made = await batches.create([chat_line("a"), chat_line("b", "late"), chat_line("c"), chat_line("d", "late")])
-        async with batches.running():
-            messages = await engine.expect(Generate, 1)
-            rig.publish("late")
-            await engine.send(*engine.answer(messages[0]))
-            await engine.expect(Generate, 2)
-        engine.answering = True
-        async with batches.running():
-            ended = await batches.ended(made["id"])
-        assert ended["request_counts"] == counts(4, 2, 2)
-        assert {line["custom_id"] for line in batches.lines(ended["error_file_id"])} == {"b", "d"}
-
-
 async def test_lines_wait_for_their_tenants_rates_and_leave_some_for_others(batches: BatchRig) -> None:
     rig = batches.rig
     rig.state.limits.change(TENANT, {"requests_per_minute": 10, "concurrent_requests": 2}, actor="test")
@@ -350,87 +252,6 @@ async def test_lines_wait_for_the_engine_and_are_asked_again_when_it_dies(batche
         await rig.engine.expect(Generate, 1)
         rig.state.engine.detach("it died")
         assert (await batches.get(made["id"]))["status"] == "in_progress"
-
-
-async def fill_all_places(batches: BatchRig, monkeypatch: pytest.MonkeyPatch) -> list[Json]:
-    """Create slow batches of a tenant, one more than run at once."""
-    monkeypatch.setattr(runner, "OVERDUE_SECONDS", 0.1)
-    batches.rig.state.limits.change(TENANT, {"requests_per_minute": 1}, actor="test")
-    return [await batches.create([chat_line(f"{n}.{m}") for m in range(3)]) for n in range(runner.AT_ONCE + 1)]
-
-
-async def of_other(batches: BatchRig, lines: list[Json]) -> str:
-    """Create a batch of the other tenant; return its id."""
-    file = batches.upload(lines, tenant=OTHER_TENANT)
-    response = await batches.rig.other.post(URL, json={"input_file_id": file, "endpoint": "/v1/chat/completions"})
-    return str(response.json()["id"])
-
-
-async def test_slow_batches_of_one_tenant_do_not_keep_out_another(
-    batches: BatchRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
-    rig = batches.rig
-    slow = await fill_all_places(batches, monkeypatch)
-    async with batches.running():
-        await until(lambda: rig.state.jobs.counts().get(("batch", "running")) == runner.AT_ONCE)
-        other = await of_other(batches, [chat_line("x"), chat_line("y")])
-        await until(lambda: rig.state.jobs.get(OTHER_TENANT, other).state == "succeeded")
-        assert [(await batches.get(one["id"]))["completed_at"] for one in slow] == [None] * len(slow)
-
-
-async def test_a_batch_that_gives_its_place_keeps_its_answers_and_its_versions(
-    batches: BatchRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
-    monkeypatch.setattr(run, "LEAVE_SECONDS", 0.1)
-    monkeypatch.setattr(BatchRunner, "__init__", partialmethod(BatchRunner.__init__, at_once=1))
-    rig, engine = batches.rig, batches.rig.engine
-    first = rig.publish("poet")
-    rig.publish("poet", b"second")
-    engine.answering = False
-    made = await batches.create([chat_line(str(n), "poet@1") for n in range(3)])
-    async with batches.running():
-        messages = await engine.expect(Generate, 3)
-        other = await of_other(batches, [chat_line("x")])
-        await engine.send(*engine.answer(messages[1]))
-        messages = await engine.expect(Generate, 4)  # the other's has the place
-        assert (await batches.get(made["id"]))["request_counts"] == counts(3, 1, 0)
-        rig.state.library.delete_version(TENANT, "poet", 1)
-        engine.answering = True
-        await engine.send(*engine.answer(messages[3]))
-        ended = await batches.ended(made["id"])
-        assert rig.state.jobs.get(OTHER_TENANT, other).state == "succeeded"
-        assert ended["request_counts"] == counts(3, 3, 0)
-        assert set(batches.results(ended)) == set("012")
-        asked = [message.adapter.digest for message in engine.of(Generate) if message.adapter is not None]
-        assert asked == [first.digest] * 5
-        await until(lambda: not rig.state.library.holds.is_held(first.digest))
-
-
-async def test_a_queued_batch_ends_with_its_window_or_its_cancellation_though_no_place_is_free(
-    batches: BatchRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state = batches.rig.state
-    await fill_all_places(batches, monkeypatch)
-    made = await batches.create([chat_line("a")])
-    with writing(state.database) as session:  # they come last
-        session.execute(update(JobRow).where(JobRow.id != made["id"]).values(created=JobRow.created - 10))
-    claim = batch_claims(state.database).claim_this(made["id"])
-    assert claim is not None
-    requeue(state.database, claim, attempts=0)  # it has had a turn
-    expiring = await batches.create([chat_line("b")])
-    request = state.jobs.get(TENANT, expiring["id"]).request
-    past = request.replace(f'"expires":{expiring["expires_at"]}', '"expires":1')
-    async with batches.running():
-        await until(lambda: state.jobs.counts().get(("batch", "running")) == runner.AT_ONCE)
-        with writing(state.database) as session:
-            for one, column, value in ((made, JobRow.wanted, "cancel"), (expiring, JobRow.request, past)):
-                session.execute(update(JobRow).where(JobRow.id == one["id"]).values({column: value}))
-        ended = [await batches.ended(one["id"]) for one in (made, expiring)]
-        assert state.jobs.counts()["batch", "running"] == runner.AT_ONCE
-    assert [one["status"] for one in ended] == ["cancelled", "expired"]
-    assert [one["output_file_id"] for one in ended] == [None, None]
 
 
 async def test_a_revoked_key_ends_its_batches(batches: BatchRig) -> None:
