@@ -73,7 +73,7 @@ format: .venv/.installed
 bench: .venv/.installed  ## Everything measured, next to what a user would pick instead (an hour; ONLY=name for one part); last line JSON
 	$(BIN)/python -m benchmarks.yardstick $(if $(ONLY),--only "$(ONLY)")
 
-bench-training: .venv/.installed  ## Latencies beside a running fine-tuning job, with --train here and idle (ten minutes); last line JSON
+bench-training: .venv/.installed  ## Latencies beside a running fine-tuning job next to those without, with --train here and idle (15 minutes); last line JSON
 	$(BIN)/python -m benchmarks.beside_training
 
 bench-batch: .venv/.installed  ## Latencies beside a running batch, next to those without (five minutes); last line JSON
