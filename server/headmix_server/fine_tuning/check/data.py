@@ -99,7 +99,9 @@ def _purpose(request: FineTuning, folder: Path, base: ResolvedBase) -> Purpose:
         raise RecipeError(f"{base.name} is an encoder: it classifies and cannot generate")
     if (fault := blanks_fault(request.labels)) is not None:
         raise RecipeError(fault)
-    problem = request.problem or (None if first is None else problem_of(first))
+    problem = request.problem
+    if problem is None and first is not None and task == "classification":
+        problem = problem_of(first)
     return Purpose(task, problem, request.labels, request.ignore, LEARN, read_base_text(base.folder))
 
 

@@ -77,3 +77,15 @@ def test_the_labels_that_a_file_may_have_are_those_that_an_adapter_may(tmp_path:
     )
     (fault,) = faults_of(check(tmp_path, base, rows, most_labels=9))
     assert fault.startswith("line 10: more than 9 different labels")
+
+
+def test_labels_for_rows_to_generate_from_are_refused_instead_of_left_out(tmp_path: Path, base: ResolvedBase) -> None:
+    rows = "".join(f'{{"prompt": "is {n} even?", "completion": "{n % 2 == 0}"}}\n' for n in range(12))
+    assert check(tmp_path, base, rows).request is not None
+    (fault,) = faults_of(check(tmp_path, base, rows, labels=("True", "False")))
+    assert fault.startswith("line 1: labels are given, but the task is generation; ask for classification")
+    (fault,) = faults_of(check(tmp_path, base, rows, problem="multi_label"))
+    assert fault.startswith("line 1: a problem is given")
+    asked = check(tmp_path, base, rows, labels=("True", "False"), task="classification").request
+    assert asked is not None
+    assert asked.task == "classification"

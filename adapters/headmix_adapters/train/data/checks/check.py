@@ -107,6 +107,9 @@ class _FileCheck:
     def _row_check(self, first: Row) -> RowCheck:
         purpose, limits = self._purpose, self.limits
         if (purpose.task or task_of(first)) == "generation":
+            if purpose.labels or purpose.problem is not None:
+                given = "labels are" if purpose.labels else "a problem is"
+                raise DataError(f"{given} given, but the task is generation; ask for classification")
             return GenerationCheck(purpose.base, purpose.ignore, purpose.learn, limits.row_text)
         problem = purpose.problem or problem_of(first)
         return ClassificationCheck(purpose.base, problem, purpose.labels, purpose.ignore, limits.labels)

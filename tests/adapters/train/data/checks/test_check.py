@@ -132,6 +132,8 @@ def test_ignored_fields_are_counted(check: Checker) -> None:
             "field 'preferred_output' is of preference data (DPO), which is not trained on",
         ),
         ([{"messages": TURNS, "parallel_tool_calls": 1}], {}, "parallel_tool_calls is 1"),
+        ([CHAT] * 2, {"labels": ("A dog.", "A cat.")}, "labels are given, but the task is generation"),
+        ([CHAT], {"problem": "multi_label"}, "a problem is given, but the task is generation; ask for classification"),
     ],
 )
 def test_a_file_that_cannot_be_trained_on_has_a_fault(
