@@ -56,10 +56,11 @@ def choose_rate(results: Sequence[Result], task: Task, budget: Budget, method: s
 def next_cell(results: Sequence[Result], tasks: Sequence[Task], budgets: Sequence[Budget] = BUDGETS) -> Cell | None:
     """Return the first cell of the plan that has no result; None when all have."""
     done = {result.cell for result in results}
-    return next((cell for cell in _cells(results, tasks, budgets) if cell not in done), None)
+    return next((cell for cell in cells(results, tasks, budgets) if cell not in done), None)
 
 
-def _cells(results: Sequence[Result], tasks: Sequence[Task], budgets: Sequence[Budget]) -> Iterator[Cell]:
+def cells(results: Sequence[Result], tasks: Sequence[Task], budgets: Sequence[Budget]) -> Iterator[Cell]:
+    """Yield the plan's cells in order, as far as the results choose the learning rates of the final runs."""
     for budget in budgets:
         for task in tasks:
             yield reference(task)

@@ -146,7 +146,7 @@ def _on_gemma(task: Task) -> Task:
         base="gemma3-270m",
         layers=(12, 18),
         chat_template=str(PLAIN_TEMPLATE),
-        expected_seconds=900.0,
+        expected_seconds=200.0,
         optional=True,
     )
 

@@ -72,7 +72,6 @@ class ChatTemplate:
         tool_source: str | None = None,
         response_template: Mapping[str, object] | None = None,
     ) -> None:
-        self.source = source
         self._template = _compiled(source)
         self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._special_tokens = dict(special_tokens)

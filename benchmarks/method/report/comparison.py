@@ -16,8 +16,6 @@ from benchmarks.method.results import Result, find
 from benchmarks.method.tasks import TASKS, Task
 
 AGAINST = tuple(method for method in METHODS if method != LORA)
-PLANNED = len(AGAINST) * len(BUDGETS) * sum(not task.optional for task in TASKS.values())
-"""The comparisons of the whole plan; p-values are corrected for all of them, also before they are all made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +45,28 @@ class Comparison:
         return len(next(iter(self.runs.values()), []))
 
 
-def compare_all(results: Sequence[Result]) -> list[Comparison]:
-    """Return every task and budget of which all methods' rates are chosen, with corrected p-values."""
-    found = [
-        comparison
+def planned(results: Sequence[Result]) -> list[tuple[Task, Budget]]:
+    """Return every task and budget of the plan; an optional one belongs to it once it has a run."""
+    begun = {(one.cell.task, one.cell.budget) for one in results}
+    return [
+        (task, budget)
         for budget in BUDGETS
         for task in TASKS.values()
-        if (comparison := _gather(results, task, budget)) is not None
+        if not task.optional or (task.name, budget) in begun
     ]
+
+
+def num_compared(results: Sequence[Result]) -> int:
+    """Return how many comparisons the whole plan makes; p-values are corrected for all, also before they are made."""
+    return len(AGAINST) * len(planned(results))
+
+
+def compare_all(results: Sequence[Result]) -> list[Comparison]:
+    """Return every task and budget of which all methods' rates are chosen, with corrected p-values."""
+    gathered = (_gather(results, task, budget) for task, budget in planned(results))
+    found = [one for one in gathered if one is not None]
     tested = [(one, method, _difference(one, method)) for one in found if one.seeds > 1 for method in AGAINST]
-    values = holm([difference.p for _, _, difference in tested], max(PLANNED, len(tested)))
+    values = holm([difference.p for _, _, difference in tested], num_compared(results))
     for (one, method, difference), corrected in zip(tested, values, strict=True):
         pairs = zip(scores_of(one, method), scores_of(one, LORA), strict=True)
         sign = 1 if one.task.greater_is_better else -1

@@ -2,15 +2,15 @@
 
 import statistics
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from benchmarks.method.methods import BUDGETS, METHODS, sites_of
-from benchmarks.method.plan import SEEDS, num_cells
-from benchmarks.method.report.comparison import AGAINST, PLANNED, Comparison, compare_all, scores_of
+from benchmarks.method.methods import METHODS, sites_of
+from benchmarks.method.plan import SEEDS, cells, num_cells
+from benchmarks.method.report.comparison import AGAINST, Comparison, compare_all, num_compared, planned, scores_of
 from benchmarks.method.report.pictures import TITLES
 from benchmarks.method.results import Result
-from benchmarks.method.tasks import TASKS
 from headmix_adapters.config import Sites
 
 BEGIN, END = "<!-- results of method.jsonl, written by make method -->", "<!-- end of the results -->"
@@ -29,7 +29,7 @@ def render(results: Sequence[Result], pictures: Sequence[str] = ()) -> str:
         [
             _state(results),
             *(f"![{TITLES[name]}](pictures/{name})" for name in pictures),
-            *_differences(comparisons),
+            *_differences(comparisons, num_compared(results)),
             *(_section(one) for one in comparisons),
             *_origin(results),
         ]
@@ -38,25 +38,22 @@ def render(results: Sequence[Result], pictures: Sequence[str] = ()) -> str:
 
 def _state(results: Sequence[Result]) -> str:
     """Say which parts of the plan have been run, and which have not."""
-    missing, made, planned = [], 0, 0
-    for budget in BUDGETS:
-        for task in TASKS.values():
-            found = [one.cell for one in results if (one.cell.task, one.cell.budget) == (task.name, budget)]
-            if task.optional and not found:
-                continue
-            tuning, final = num_cells(task)
-            tuned = sum(cell.part == "tuning" for cell in found)
-            made, planned = made + len(found), planned + tuning + final
-            if len(found) < tuning + final:
-                tested = len(found) - tuned
-                missing.append(f"{task.name}, {budget}: {tuned} of {tuning} tuning and {tested} of {final} final runs")
+    missing, made, total = [], 0, 0
+    done = {one.cell for one in results}
+    for task, budget in planned(results):
+        parts = Counter(cell.part for cell in cells(results, [task], [budget]) if cell in done)
+        tuned, tested = parts["tuning"], parts["final"]
+        tuning, final = num_cells(task)
+        made, total = made + tuned + tested, total + tuning + final
+        if tuned + tested < tuning + final:
+            missing.append(f"{task.name}, {budget}: {tuned} of {tuning} tuning and {tested} of {final} final runs")
     if not missing:
         return _fill(f"The plan is complete: {made} runs.")
-    head = f"**The plan is not complete**: {made} of {planned} runs are made. Not compared until they are:"
+    head = f"**The plan is not complete**: {made} of {total} runs are made. Not compared until they are:"
     return "\n".join([_fill(head), "", *(_item(line) for line in missing)])
 
 
-def _differences(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _differences(comparisons: Sequence[Comparison], corrected_for: int) -> Iterator[str]:
     rows = [
         row
         for one in comparisons
@@ -69,8 +66,8 @@ def _differences(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield "## Differences from LoRA"
     yield _fill(
         "Test score minus LoRA's with the same seed, on the same examples. The interval and p are from a bootstrap "
-        f"over seeds and examples; the corrected p allows for all {PLANNED} comparisons of the plan (Holm). A verdict "
-        f"needs a corrected p below {LEVEL:g}."
+        f"over seeds and examples; the corrected p allows for all {corrected_for} comparisons of the plan (Holm). "
+        f"A verdict needs a corrected p below {LEVEL:g}."
     )
     columns = ("task, size", "method", "difference", "95 % interval", "seeds better", "p", "corrected p", "verdict")
     yield _table(columns, rows)

@@ -3,12 +3,13 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from benchmarks.method import __main__ as command
 from benchmarks.method.methods import BUDGETS, KERNEL_MIX, LORA, METHODS
 from benchmarks.method.plan import num_cells
-from benchmarks.method.report.comparison import PLANNED, compare_all
+from benchmarks.method.report.comparison import compare_all, num_compared
 from benchmarks.method.report.page import BEGIN, END, render
 from benchmarks.method.report.pictures import RATES, SCORES, draw_pictures
 from benchmarks.method.results import Cell, append_result, read_results
@@ -27,7 +28,7 @@ def test_an_unfinished_plan_says_what_is_missing_and_gives_no_number_for_it() ->
     page = render(made_up(1 + TUNING + 6, lambda _: 20))
     assert "**The plan is not complete**" in page
     assert f"* category, small: {TUNING} of {TUNING} tuning and 6 of {FINAL} final runs" in page
-    assert "Seeds run so far: 1 of 5." in page  # the second seed lacks two methods
+    assert "Seeds run so far: 1 of 5." in " ".join(page.split())  # the second seed lacks two methods
     assert "## Differences" not in page
     assert "## spam" not in page
 
@@ -62,11 +63,28 @@ def test_a_worse_method_is_called_worse() -> None:
 
 
 def test_p_values_are_corrected_for_the_whole_plan_however_little_of_it_is_run() -> None:
-    [first, *_] = compare_all(made_up(1 + TUNING + FINAL, kernel_mix_is_better))
+    results = made_up(1 + TUNING + FINAL, kernel_mix_is_better)
+    [first, *_] = compare_all(results)
     against = first.against[KERNEL_MIX]
-    assert PLANNED == 3 * 2 * 4
-    assert against.corrected == pytest.approx(PLANNED * against.difference.p)
+    assert num_compared(results) == 3 * 2 * 4
+    assert against.corrected == pytest.approx(24 * against.difference.p)
     assert (against.better, against.seeds) == (5, 5)
+
+
+def test_an_optional_comparison_belongs_to_the_plan_once_it_has_begun() -> None:
+    gemma = TASKS["kingjames-gemma"]
+    results = made_up(None, kernel_mix_is_better) + made_up(2, kernel_mix_is_better, [gemma], ["small"])
+    page = " ".join(render(results).split())
+    assert "* kingjames-gemma, small: 1 of " in page
+    assert "allows for all 27 comparisons" in page
+    assert "kingjames-gemma, large" not in page
+
+
+def test_a_run_at_a_rate_that_is_no_longer_chosen_counts_for_nothing() -> None:
+    results = made_up(1 + TUNING + FINAL, kernel_mix_is_better)
+    last = results[-1]
+    results[-1] = msgspec.structs.replace(last, cell=msgspec.structs.replace(last.cell, rate=7.0))
+    assert f"* category, small: {TUNING} of {TUNING} tuning and {FINAL - 1} of {FINAL} final runs" in render(results)
 
 
 def test_only_seeds_that_all_methods_have_run_are_compared() -> None:
