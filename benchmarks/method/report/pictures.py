@@ -33,17 +33,20 @@ def draw_pictures(comparisons: Sequence[Comparison]) -> dict[str, str]:
 
 
 def _panels(comparisons: Sequence[Comparison], title: str, draw: Callable[[Axes, Comparison], None]) -> str:
-    rows = -(-len(comparisons) // _COLUMNS)
+    columns = min(_COLUMNS, len(comparisons))
+    rows = -(-len(comparisons) // columns)
     with styled():
-        figure = empty_figure(0.5 + rows * _ROW_INCHES)
+        figure = empty_figure(0.8 + rows * _ROW_INCHES)
         figure.suptitle(title, x=0.01, ha="left", color=TEXT, fontweight="bold", fontsize=12)
         for place, comparison in enumerate(comparisons, 1):
-            axes = figure.add_subplot(rows, _COLUMNS, place)
+            axes = figure.add_subplot(rows, columns, place)
             draw(axes, comparison)
             better = "higher" if comparison.task.greater_is_better else "lower"
             name = f"{comparison.task.name}, {comparison.budget}"
             axes.set_title(f"{name}: {comparison.task.measured}, {better} is better", loc="left", fontsize=10)
             without_frame(axes)
+        if lines := axes.get_legend_handles_labels()[0]:
+            figure.legend(lines, METHODS, loc="outside lower left", ncols=len(METHODS), frameon=False, labelcolor=QUIET)
         return to_svg(figure, title)
 
 
@@ -74,10 +77,9 @@ def _draw_rates(axes: Axes, comparison: Comparison) -> None:
             mfc="white",
             label=method,
         )
-        axes.plot([chosen.rate], [found[chosen.rate]], color=colour, marker="o", markersize=6)
+        axes.plot([chosen.rate], [found[chosen.rate]], color=colour, marker="o", markersize=7, zorder=3)
     axes.set_xscale("log")
     rates = sorted(comparison.task.rates)
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.set_xticks([], minor=True)
     axes.grid(visible=True, axis="y", color=LINES, linewidth=0.6)
-    axes.legend(frameon=False, fontsize=8, labelcolor=QUIET)

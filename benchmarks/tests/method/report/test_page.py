@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from benchmarks.method import __main__ as command
-from benchmarks.method.methods import BUDGETS, KERNEL_MIX, LORA, METHODS
+from benchmarks.method.methods import BUDGETS, KERNEL_MIX, LITE, LORA, METHODS
 from benchmarks.method.plan import num_cells
 from benchmarks.method.report.comparison import compare_all, num_compared
 from benchmarks.method.report.page import BEGIN, END, render
@@ -107,6 +107,7 @@ def test_pictures_are_svg_and_equal_results_give_equal_bytes() -> None:
     for picture in drawn.values():
         text = "".join(ElementTree.fromstring(picture).itertext())
         assert all(method in text for method in METHODS)
+    assert drawn[RATES].count(LITE) == 1  # one legend, which no line crosses
 
 
 def test_report_writes_page_and_pictures_from_any_results_file(tmp_path: Path) -> None:
