@@ -85,7 +85,7 @@ bench-vllm: .venv/.installed .venv-vllm/.installed  ## headmix next to vLLM's CP
 bench-llama: .venv/.installed .llama-cpp/.built  ## headmix next to llama.cpp's server, which is compiled first (ten minutes, once)
 	$(BIN)/python -m benchmarks.yardstick $(foreach part,llama.cpp "llama.cpp batch 1" "llama.cpp LoRA" "llama.cpp long prompts",--only $(part))
 
-method: .venv/.installed  ## Kernel-mix, lite, LoRA and BD-LoRA at equal budgets, a rate tuned for each (three hours of a core; goes on where it stopped; HOURS=1)
+method: .venv/.installed  ## Kernel-mix, lite, LoRA and BD-LoRA at equal budgets, a rate tuned for each (five hours of a core; goes on where it stopped; HOURS=1)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.method $(if $(HOURS),--budget-hours $(HOURS))
 
 first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine

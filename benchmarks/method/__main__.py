@@ -1,6 +1,6 @@
 """The method benchmark: run what the plan still lacks, and write docs/method.md from the results.
 
-python -m benchmarks.method                        all tasks (about three hours of one core), then the page
+python -m benchmarks.method                        all tasks (about five hours of one core), then the page
 python -m benchmarks.method --budget-hours 1       as much as fits into an hour of CPU time
 python -m benchmarks.method --tasks spam category  some tasks
 python -m benchmarks.method --only small           one of the two adapter sizes
