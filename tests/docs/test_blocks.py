@@ -174,6 +174,7 @@ def environment(folder: Path) -> Mapping[str, str]:
 def test_every_block_is_run_or_says_why_not(page: str) -> None:
     for block in blocks(page):
         assert block.reason is None or len(block.reason) > 10, block
+        assert all((ROOT / file).is_file() for file in re.findall(r"\S+\.(?:py|md)\b", block.reason or "")), block
 
 
 def commands() -> Iterator[tuple[str, str]]:
