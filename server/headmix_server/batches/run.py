@@ -29,6 +29,7 @@ from headmix_server.batches.segments import Entry, Segments
 from headmix_server.batches.threads import in_thread
 from headmix_server.batches.turns import Turn
 from headmix_server.batches.window import OPEN_BYTES, Window
+from headmix_server.catalog.bytes.upload import full_disk_told
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded, StorageUnavailable
 from headmix_server.core.observability.logging import get_logger
@@ -158,7 +159,7 @@ class BatchRun:
     @asynccontextmanager
     async def _workspace(self) -> AsyncIterator[tuple[Path, BinaryIO]]:
         """Yield a temporary folder and the input file, a copy in it."""
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._parts.folder))
+        folder = await self._patiently(self._make_folder)
         try:
             digest = await self._patiently(self._input_digest)
             await self._patiently(lambda: self._parts.files.fetch(digest, folder / "input.jsonl"))
@@ -166,6 +167,10 @@ class BatchRun:
                 yield folder, source
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+
+    def _make_folder(self) -> Path:
+        with full_disk_told():
+            return Path(tempfile.mkdtemp(dir=self._parts.folder))
 
     def _input_digest(self) -> str:
         with reading(self._parts.engine) as session:
@@ -385,7 +390,7 @@ class BatchRun:
         self._progress = msgspec.structs.replace(self._progress, reached=reached)
 
     async def _patiently(self, work: Callable[[], T]) -> T:
-        """Do blocking work in a thread; as long as store or database cannot be reached, or are full, try again."""
+        """Do blocking work in a thread; as long as store or database cannot be reached, or a disk is full, try again."""
         while True:
             try:
                 return await in_thread(work)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine, select
 
 from headmix_server.batches.request import Counts, read_counts, written
+from headmix_server.catalog.bytes.upload import full_disk_told
 from headmix_server.database import reading
 from headmix_server.files.files import Files
 from headmix_server.files.staging import Staging
@@ -107,7 +108,7 @@ class Segments:
 
         Raises:
             ClaimLostError: the batch is another's by now.
-            HeadmixServerError: the store or the database cannot be reached; call it again later.
+            HeadmixServerError: the store or the database cannot be reached, or a disk is full; call it again later.
         """
         with self._storing:
             if self._open:
@@ -126,7 +127,7 @@ class Segments:
         self._open, self._open_bytes, self._counts = [], 0, Counts()
 
     def _put(self, entries: Sequence[Entry], staging: Staging) -> tuple[str, int]:
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="segment-") as file:
+        with full_disk_told(), tempfile.NamedTemporaryFile(dir=self._folder, prefix="segment-") as file:
             for entry in entries:
                 file.write(b"%c%d %s\n" % (b"O" if entry.is_ok else b"E", entry.number, entry.text))
             file.flush()

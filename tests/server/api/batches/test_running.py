@@ -1,7 +1,11 @@
 """A batch runs: each line is answered once and exactly as over HTTP, whatever happens meanwhile."""
 
 import asyncio
+import errno
+import os
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from harness.server.api_rig import TENANT, api_rig
 from harness.server.batch_rig import URL, BatchRig, Json, batch_line, chat_line
 from harness.server.s3_server import S3Server
+from headmix_server.batches import run, segments
 from headmix_server.core.messages import Generate
 from headmix_server.database import writing
 from headmix_server.files.stored_file import Purpose
@@ -145,6 +150,31 @@ async def test_answered_lines_survive_a_stop_and_are_not_asked_again(batches: Ba
     assert ended["request_counts"] == counts(4, 4, 0)
     assert set(batches.results(ended)) == set("0123")
     assert len(engine.of(Generate)) == 6
+
+
+async def test_a_full_disk_is_waited_for_and_loses_no_answer(
+    batches: BatchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+
+    def full_at_first(name: str) -> SimpleNamespace:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if failures.count(name) < 4:
+                failures.append(name)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return getattr(tempfile, name)(*args, **kwargs)
+
+        return SimpleNamespace(**{name: call})
+
+    monkeypatch.setattr(run, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(run, "tempfile", full_at_first("mkdtemp"))
+    monkeypatch.setattr(segments, "tempfile", full_at_first("NamedTemporaryFile"))
+    made = await batches.create([chat_line(str(n)) for n in range(4)])
+    async with batches.running():
+        ended = await batches.ended(made["id"])
+    assert (ended["status"], ended["request_counts"]) == ("completed", counts(4, 4, 0))
+    assert len(batches.rig.engine.of(Generate)) == 4
+    assert len(failures) == 8  # more than a batch has attempts
 
 
 async def test_a_server_on_another_machine_goes_on_from_the_bucket(
