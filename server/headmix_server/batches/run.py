@@ -390,7 +390,7 @@ class BatchRun:
         self._progress = msgspec.structs.replace(self._progress, reached=reached)
 
     async def _patiently(self, work: Callable[[], T]) -> T:
-        """Do blocking work in a thread; as long as store or database cannot be reached, or a disk is full, try again."""
+        """Do blocking work in a thread; while store or database cannot be reached, or a disk is full, try again."""
         while True:
             try:
                 return await in_thread(work)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from headmix_server.catalog.bytes.upload import full_disk_told
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.fine_tuning.failure import fail_job
@@ -76,7 +77,8 @@ class Stage:
             # The jobs before it in the round may have taken minutes.
             job = await asyncio.to_thread(self._jobs.get, head.tenant, head.id)
             if job.state == self._state:
-                await self._step(job)
+                with full_disk_told():
+                    await self._step(job)
         except HeadmixServerError as error:
             if error.status in _LATER:
                 self._log.warning("a job has to wait", job=head.id, reason=error.message)

@@ -1,5 +1,6 @@
 """Fine-tuning jobs over HTTP, without a worker: created, checked, listed, cancelled, paused, resumed; events."""
 
+import errno
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -325,7 +326,8 @@ async def test_a_bug_in_the_check_ends_the_job_after_three_tries_and_a_full_disk
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await create(rig)
-    failures: list[Exception] = [InsufficientStorage("full")] * 5 + [RuntimeError("a bug")] * stage.MOST_TRIES
+    full = [InsufficientStorage("full"), OSError(errno.ENOSPC, "full")] * stage.MOST_TRIES
+    failures = [*full, *[RuntimeError("a bug")] * stage.MOST_TRIES]
 
     async def fail(*_: object) -> None:
         raise failures.pop(0)
