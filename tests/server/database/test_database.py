@@ -3,6 +3,7 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, select
 from structlog.testing import capture_logs
@@ -51,6 +52,19 @@ def test_what_was_written_is_there_after_reopening(empty_database_url: str) -> N
     engine = open_database(empty_database_url)
     with reading(engine) as session:
         assert session.scalars(select(Tenant.name)).all() == ["acme"]
+    engine.dispose()
+
+
+def test_a_connection_that_a_thread_returns_after_the_end_is_closed(empty_database_url: str) -> None:
+    engine = open_database(empty_database_url)
+    with engine.connect() as connection:
+        held = connection.connection.driver_connection
+        engine.dispose()
+    assert held is not None
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        held.cursor()
+    with reading(engine) as session:
+        assert session.scalars(select(Tenant.name)).all() == []
     engine.dispose()
 
 

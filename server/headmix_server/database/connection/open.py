@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import has_compiled_ext
 
 from headmix_server.core.circuit_breaker import CircuitBreaker
@@ -57,8 +58,33 @@ def connect_database(
     """
     url = read_url(location)
     if is_postgres(url):
-        return postgres_engine(url, busy_seconds, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
-    return sqlite_engine(url, busy_seconds)
+        engine = postgres_engine(url, busy_seconds, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
+    else:
+        engine = sqlite_engine(url, busy_seconds)
+    disposal = _Disposal()
+    event.listen(engine, "engine_disposed", disposal.on_disposed)
+    event.listen(engine, "connect", disposal.on_connect)
+    event.listen(engine, "checkin", disposal.on_checkin)
+    return engine
+
+
+class _Disposal:
+    """Closes the connections that threads return after the engine was disposed of: they would go to a pool that is
+    no one's, and stay open until it is collected.
+    """
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def on_disposed(self, _: Engine) -> None:
+        self._times += 1
+
+    def on_connect(self, _: object, entry: ConnectionPoolEntry) -> None:
+        entry.info[_Disposal] = self._times
+
+    def on_checkin(self, _: object, entry: ConnectionPoolEntry) -> None:
+        if entry.info.get(_Disposal) != self._times:
+            entry.close()
 
 
 def ensure_lease(engine: Engine) -> None:
