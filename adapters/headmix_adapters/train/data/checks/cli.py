@@ -52,8 +52,7 @@ def validate_data(
 def _print(file: Path, report: FileReport, *, estimated: bool) -> None:
     for fault in report.faults:
         place = file if fault.line is None else f"{file}:{fault.line}"
-        more = f" (and {fault.lines - 1:,} more lines)" if fault.lines > 1 else ""
-        typer.echo(f"{place}: {fault.message}{more}", err=True)
+        typer.echo(f"{place}: {fault.message}{fault.others}", err=True)
     if not report.complete and report.faults:
         typer.echo(f"{file}: not read further", err=True)
     for note in report.notes:

@@ -13,8 +13,13 @@ class Fault(msgspec.Struct, frozen=True):
     lines: int = 1
 
     def __str__(self) -> str:
-        more = f" (and {self.lines - 1:,} more lines)" if self.lines > 1 else ""
-        return f"{'' if self.line is None else f'line {self.line}: '}{self.message}{more}"
+        return f"{'' if self.line is None else f'line {self.line}: '}{self.message}{self.others}"
+
+    @property
+    def others(self) -> str:
+        """How many other lines have it, to be put after the message."""
+        number = self.lines - 1
+        return f" (and {number:,} more line{'' if number == 1 else 's'})" if number else ""
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,7 +97,7 @@ def test_every_faulty_line_is_told_and_equal_faults_once(check: Checker) -> None
     report = check(CHAT, "{", odd, {"messages": TURNS[:1]}, odd, "[1]", CHAT)
     assert lines(report) == [(2, 1), (3, 2), (4, 1), (6, 1)]
     assert str(report.faults[1]).startswith("line 3: field 'soucre' is not supported")
-    assert str(report.faults[1]).endswith("(and 1 more lines)")
+    assert str(report.faults[1]).endswith("(and 1 more line)")
     assert report.faults[2].message == "messages must end with the assistant's answer to something"
     assert (report.rows, report.examples, report.complete) == (7, 2, True)
 

@@ -37,7 +37,7 @@ def test_every_fault_has_its_place(tmp_path: Path) -> None:
     assert (code, len(lines)) == (2, 2)
     assert lines[0].startswith(f"{path}:2: not a JSON object: ")
     assert lines[1].startswith(f"{path}:3: field 'lable' is not supported")
-    assert lines[1].endswith("(and 1 more lines)")
+    assert lines[1].endswith("(and 1 more line)")
     assert out.startswith("4 rows, 1 examples")
     code, out, _ = invoke(path, "--json")
     assert (code, [fault["line"] for fault in json.loads(out)["faults"]]) == (2, [2, 3])
