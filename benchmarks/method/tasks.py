@@ -147,7 +147,7 @@ def _on_gemma(task: Task) -> Task:
         layers=(12, 18),
         chat_template=str(PLAIN_TEMPLATE),
         expected_seconds=200.0,
-        rates=(4e-3, 8e-3, 1.6e-2, 3.2e-2),
+        rates=(2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
         optional=True,
     )
 
