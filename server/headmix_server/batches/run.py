@@ -159,7 +159,7 @@ class BatchRun:
     @asynccontextmanager
     async def _workspace(self) -> AsyncIterator[tuple[Path, BinaryIO]]:
         """Yield a temporary folder and the input file, a copy in it."""
-        folder = await self._patiently(self._make_folder)
+        folder = Path(await self._patiently(lambda: tempfile.mkdtemp(dir=self._parts.folder)))
         try:
             digest = await self._patiently(self._input_digest)
             await self._patiently(lambda: self._parts.files.fetch(digest, folder / "input.jsonl"))
@@ -167,10 +167,6 @@ class BatchRun:
                 yield folder, source
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
-
-    def _make_folder(self) -> Path:
-        with full_disk_told():
-            return Path(tempfile.mkdtemp(dir=self._parts.folder))
 
     def _input_digest(self) -> str:
         with reading(self._parts.engine) as session:
@@ -393,7 +389,8 @@ class BatchRun:
         """Do blocking work in a thread; while store or database cannot be reached, or a disk is full, try again."""
         while True:
             try:
-                return await in_thread(work)
+                with full_disk_told():
+                    return await in_thread(work)
             except (StorageUnavailable, InsufficientStorage, ServerOverloaded) as error:
                 self._log.warning("batch waits", batch=self._claim.job.id, reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
