@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 
 from harness.machine import describe_machine
-from harness.percentile import percentile
+from harness.percentile import milliseconds
 from harness.server.batch_rig import URL, batch_line
 from harness.server.running_server import running_server
 from headmix_adapters.base import resolve_base
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         alone, beside, lines = measure(given.base, Path(folder), given.requests, given.tokens)
-    found = {"alone": figures(alone), "beside": figures(beside)}
+    found = {"alone": milliseconds(alone), "beside": milliseconds(beside)}
     for name, one in found.items():
         print(f"{name:>6}: p50 {one['p50']:.1f} ms, p99 {one['p99']:.1f} ms")
     ratio = round(found["beside"]["p99"] / found["alone"]["p99"], 3)
@@ -111,11 +111,6 @@ def answered(client: httpx2.Client) -> int:
     page = client.get("/metrics").text
     name = "headmix_batch_lines_total{"
     return sum(int(float(text.rsplit(" ", 1)[1])) for text in page.splitlines() if text.startswith(name))
-
-
-def figures(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the percentiles in milliseconds."""
-    return {f"p{percent}": round(percentile(seconds, percent) * 1000, 2) for percent in (50, 95, 99)}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ both alike. Run it on a quiet machine. The last line is JSON.
 import argparse
 import json
 import random
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ import httpx2
 import psutil  # type: ignore[import-untyped]
 
 from harness.machine import describe_machine
-from harness.percentile import percentile
+from harness.percentile import milliseconds
 from harness.server.queued_job import checked_request
 from harness.server.running_server import RunningServer, running_server
 from headmix_adapters.base import resolve_base
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for mode in given.modes:
         with tempfile.TemporaryDirectory() as folder:
             alone, beside = measure(mode, given.base, Path(folder), given.requests, given.tokens)
-        found[mode] = {"alone": figures(alone), "beside": figures(beside)}
+        found[mode] = {"alone": milliseconds(alone), "beside": milliseconds(beside)}
         ratios[mode] = round(found[mode]["beside"]["p99"] / found[mode]["alone"]["p99"], 3)
         for name, one in found[mode].items():
             print(f"{mode:>5}, {name:>6}: p50 {one['p50']:.1f} ms, p99 {one['p99']:.1f} ms")
@@ -133,12 +132,12 @@ def stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
     try:
         for process in processes:
             if process.status() != psutil.STATUS_STOPPED:
-                process.send_signal(signal.SIGSTOP)
+                process.suspend()
                 running.append(process)
         yield
     finally:
         for process in reversed(running):
-            process.send_signal(signal.SIGCONT)
+            process.resume()
 
 
 def asking(server: RunningServer, base: str, tokens: int) -> Callable[[], float]:
@@ -178,11 +177,6 @@ def wait_for_steps(jobs: Jobs, job: Job) -> None:
             return
         time.sleep(0.5)
     raise TimeoutError("the job does not begin")
-
-
-def figures(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the percentiles in milliseconds."""
-    return {f"p{percent}": round(percentile(seconds, percent) * 1000, 2) for percent in (50, 95, 99)}
 
 
 if __name__ == "__main__":

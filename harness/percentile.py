@@ -16,3 +16,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the median and the highest percentiles of latencies by name, in milliseconds."""
+    return {f"p{percent}": round(percentile(seconds, percent) * 1000, 2) for percent in (50, 95, 99)}

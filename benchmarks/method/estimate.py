@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.method.methods import Budget
-from benchmarks.method.plan import num_cells
+from benchmarks.method.plan import made, num_cells
 from benchmarks.method.results import Cell, Result
 from benchmarks.method.tasks import TASKS, Task
 
@@ -19,8 +19,7 @@ def seconds_left(results: Sequence[Result], tasks: Sequence[Task], budgets: Sequ
     total = 0.0
     for task in tasks:
         for budget in budgets:
-            done = sum(1 for result in results if (result.cell.task, result.cell.budget) == (task.name, budget))
-            total += max(0, sum(num_cells(task)) - done) * _mean(results, task)
+            total += (sum(num_cells(task)) - made(results, task, budget).total()) * _mean(results, task)
     return total
 
 

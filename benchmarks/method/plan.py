@@ -5,11 +5,12 @@ So an unfinished plan is a comparison of fewer tasks or seeds, not of fewer meth
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks.method.methods import BUDGETS, METHODS, Budget
-from benchmarks.method.results import Cell, Result
+from benchmarks.method.results import Cell, Part, Result
 from benchmarks.method.tasks import Task
 
 TUNING_SEEDS = (101,)
@@ -73,6 +74,12 @@ def cells(results: Sequence[Result], tasks: Sequence[Task], budgets: Sequence[Bu
                     if one is None:
                         return
                     yield final(task, budget, method, one.rate, seed)
+
+
+def made(results: Sequence[Result], task: Task, budget: Budget) -> Counter[Part]:
+    """Count the tuning and final runs of the plan that have a result; one at a rate no longer chosen is not its."""
+    done = {result.cell for result in results}
+    return Counter(cell.part for cell in cells(results, [task], [budget]) if cell in done and cell.budget == budget)
 
 
 def reference(task: Task) -> Cell:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from benchmarks.beside_training import BLOCK, BURST, PAUSE_SECONDS, bursts, figures, in_turns, stopped
+from benchmarks.beside_training import BLOCK, BURST, PAUSE_SECONDS, bursts, in_turns, stopped
 
 
 def test_requests_come_in_bursts_with_pauses_in_which_an_idle_worker_trains() -> None:
@@ -48,10 +48,6 @@ def test_a_process_that_was_stopped_before_stays_so() -> None:
         finally:
             one.kill()
             other.kill()
-
-
-def test_percentiles_are_in_milliseconds() -> None:
-    assert figures([0.1] * 100) == {"p50": 100.0, "p95": 100.0, "p99": 100.0}
 
 
 def wait_for_status(process: psutil.Process, status: str) -> None:

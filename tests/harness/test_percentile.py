@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.percentile import percentile
+from harness.percentile import milliseconds, percentile
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50)
 
@@ -32,3 +32,7 @@ def test_a_percentile_lies_between_the_two_nearest_values() -> None:
 def test_a_percentile_of_nothing_or_beyond_the_ends_is_refused(values: list[float], percent: float) -> None:
     with pytest.raises(ValueError, match="no percentile"):
         percentile(values, percent)
+
+
+def test_percentiles_of_latencies_are_in_milliseconds() -> None:
+    assert milliseconds([0.1] * 100) == {"p50": 100.0, "p95": 100.0, "p99": 100.0}

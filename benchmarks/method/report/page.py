@@ -2,12 +2,11 @@
 
 import statistics
 import textwrap
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from benchmarks.method.methods import METHODS, sites_of
-from benchmarks.method.plan import SEEDS, cells, num_cells
+from benchmarks.method.plan import SEEDS, made, num_cells
 from benchmarks.method.report.comparison import AGAINST, Comparison, compare_all, num_compared, planned, scores_of
 from benchmarks.method.report.pictures import TITLES
 from benchmarks.method.results import Result
@@ -38,18 +37,17 @@ def render(results: Sequence[Result], pictures: Sequence[str] = ()) -> str:
 
 def _state(results: Sequence[Result]) -> str:
     """Say which parts of the plan have been run, and which have not."""
-    missing, made, total = [], 0, 0
-    done = {one.cell for one in results}
+    missing, run, total = [], 0, 0
     for task, budget in planned(results):
-        parts = Counter(cell.part for cell in cells(results, [task], [budget]) if cell in done)
+        parts = made(results, task, budget)
         tuned, tested = parts["tuning"], parts["final"]
         tuning, final = num_cells(task)
-        made, total = made + tuned + tested, total + tuning + final
+        run, total = run + tuned + tested, total + tuning + final
         if tuned + tested < tuning + final:
             missing.append(f"{task.name}, {budget}: {tuned} of {tuning} tuning and {tested} of {final} final runs")
     if not missing:
-        return _fill(f"The plan is complete: {made} runs.")
-    head = f"**The plan is not complete**: {made} of {total} runs are made. Not compared until they are:"
+        return _fill(f"The plan is complete: {run} runs.")
+    head = f"**The plan is not complete**: {run} of {total} runs are made. Not compared until they are:"
     return "\n".join([_fill(head), "", *(_item(line) for line in missing)])
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 import pytest
 
+from benchmarks.method.estimate import seconds_left
 from benchmarks.method.methods import BUDGETS, KERNEL_MIX, LORA, METHODS
 from benchmarks.method.plan import SEEDS, TUNING_SEEDS, choose_rate, next_cell, num_cells
 from benchmarks.method.results import Cell
@@ -100,3 +101,10 @@ def test_a_run_at_a_rate_that_is_no_longer_chosen_is_made_again() -> None:
     cell = next_cell([*again, *elsewhere], [CATEGORY], ["small"])
     assert cell is not None
     assert (cell.method, cell.seed, cell.rate) == (LORA, 1, 0.004)
+
+
+def test_the_time_left_has_the_runs_whose_rate_is_no_longer_chosen() -> None:
+    results = made_up(None, equal, [CATEGORY], ["small"])
+    assert seconds_left(results, [CATEGORY], ["small"]) == 0.0
+    results[-1] = msgspec.structs.replace(results[-1], cell=msgspec.structs.replace(results[-1].cell, rate=7.0))
+    assert seconds_left(results, [CATEGORY], ["small"]) == 10.0
