@@ -17,11 +17,27 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOTS = ("headmix[server]", "pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "psutil", "pycurl", "torchao")
+ROOTS = (
+    "headmix[server,train]",
+    "pytest",
+    "pytest-asyncio",
+    "pytest-timeout",
+    "hypothesis",
+    "openai",
+    "psutil",
+    "pycurl",
+    "torchao",
+)
 PRESENT = ("torch", "triton", "transformers", "numpy", "tokenizers", "safetensors", "huggingface-hub", "accelerate")
 """What the machine has; it also has the dependencies of these."""
 
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64", "any")
+PLATFORMS = (
+    *(f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)),  # pip matches each exactly; 2.39 is Ubuntu 24.04's
+    "manylinux2014_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux1_x86_64",
+    "any",
+)
 
 
 def main() -> None:

@@ -15,15 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+TRAINING_TESTS = ("tests/adapters/train", "tests/adapters/inject")
+"""Tests of training, which is on the GPU wherever there is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A command (arguments to Python) and its time limit in seconds."""
+    """A command (arguments to Python) and its time limit in seconds; `threads` is per process, None for the default."""
 
     name: str
     command: tuple[str, ...]
     seconds: int
     json_line: bool = True
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,15 @@ def stages() -> list[Stage]:
     """Return the stages in order."""
     side_by_side = ("-n", "6") if importlib.util.find_spec("xdist") else ()
     alone = ("-p", "no:cacheprovider", "-p", "no:benchmark")
-    tests = ("-m", "pytest", "tests/gpu", "--timeout", "120", *alone, *side_by_side)
+    tests = ("-m", "pytest", "-vv", "--timeout", "120", *alone, *side_by_side)
     return [
-        Stage("tests", tests, 150, json_line=False),
+        Stage("tests", (*tests, "tests/gpu"), 150, json_line=False, threads=2),
         Stage("decode", ("-m", "benchmarks.cuda", "--skip-peft"), 120),
         Stage("sampler", ("-m", "benchmarks.sampler", "--device", "cuda"), 60),
         Stage("http", ("-m", "benchmarks.gpu_http"), 150),
-        Stage("forms", ("-m", "harness.gpu.forms"), 120),
+        Stage("forms", ("-m", "harness.gpu.forms"), 200),
+        Stage("training", ("-m", "harness.gpu.training"), 150),
+        Stage("training-tests", (*tests, *TRAINING_TESTS), 150, json_line=False, threads=2),
         Stage("peft", ("-m", "benchmarks.cuda", "--shape", "1b"), 90),
     ]
 
@@ -61,6 +67,8 @@ def run_stage(stage: Stage, folder: Path) -> Outcome:
         try:
             command = [sys.executable, *stage.command]
             environment = os.environ | {"HEADMIX_DEVICE": "cuda", "PYTHONUNBUFFERED": "1"}
+            if stage.threads is not None:
+                environment["OMP_NUM_THREADS"] = str(stage.threads)
             done = subprocess.run(
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, timeout=stage.seconds, check=False
             )

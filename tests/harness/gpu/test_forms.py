@@ -5,7 +5,7 @@ import pytest
 from harness.gpu import forms
 from harness.gpu.forms import Answers, agreement, common_prefix, expected_answers
 
-BASE = Answers([[1, 2, 3], [4, 5]], ["spam", None], [{"spam": 0.75, "ham": 0.25}, {"a": 0.5}], [[1.0, 0.0]], 2.0)
+BASE = Answers([[1, 2, 3], [4, 5]], ["spam", None], [{"spam": 0.75, "ham": 0.25}, {"a": 0.5}], [[1.0, 0.0]], 2.0, 9.0)
 
 
 def test_a_form_that_computes_the_same_agrees_in_everything() -> None:
@@ -15,12 +15,12 @@ def test_a_form_that_computes_the_same_agrees_in_everything() -> None:
 
 
 def test_every_difference_is_counted_where_it_is() -> None:
-    other = Answers([[1, 9, 3], [4, 5]], ["ham", None], [{"spam": 0.5, "ham": 0.5}, {"a": 0.5}], [[0.6, 0.8]], 1.0)
+    other = Answers([[1, 9, 3], [4, 5]], ["ham", None], [{"spam": 0.5, "ham": 0.5}, {"a": 0.5}], [[0.6, 0.8]], 1.0, 5.0)
     found = agreement(other, BASE)
     assert (found.same_answers, found.same_prefix_tokens, found.same_labels) == (1, 3, 1)
     assert found.worst_score == 0.25
     assert found.least_cosine == pytest.approx(0.6)
-    assert found.seconds == 1.0
+    assert (found.seconds, found.start_seconds) == (1.0, 5.0)
 
 
 @pytest.mark.parametrize(("mine", "theirs", "shared"), [([], [1], 0), ([1, 2], [1, 2, 3], 2), ([2], [1], 0)])

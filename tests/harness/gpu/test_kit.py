@@ -1,10 +1,11 @@
 from collections.abc import Iterator
+from importlib.metadata import distribution
 
 import pytest
 from packaging.requirements import Requirement
 
 from harness.gpu import kit
-from harness.gpu.kit import PRESENT, ROOTS, needs, pinned
+from harness.gpu.kit import PLATFORMS, PRESENT, ROOTS, needs, pinned
 
 
 def names(pins: list[str]) -> set[str]:
@@ -28,3 +29,10 @@ def test_what_needs_another_in_a_circle_is_packed_once(monkeypatch: pytest.Monke
 def test_needs_of_an_extra_come_with_it_alone() -> None:
     assert "fastapi" in {each.name for each in needs("headmix", ["server"])}
     assert "fastapi" not in {each.name for each in needs("headmix", [])}
+
+
+def test_every_wheel_of_this_environment_is_one_that_the_kit_can_download() -> None:
+    for name in names(pinned(ROOTS, PRESENT)) - {"headmix"}:
+        text = distribution(name).read_text("WHEEL") or ""
+        tags = [line.removeprefix("Tag: ") for line in text.splitlines() if line.startswith("Tag: ")]
+        assert any(part in PLATFORMS for tag in tags for part in tag.split("-")[2].split(".")), (name, tags)

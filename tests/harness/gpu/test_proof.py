@@ -32,6 +32,13 @@ def test_a_stage_sees_the_gpu_as_the_device(tmp_path: Path) -> None:
     assert run_stage(stage, tmp_path).figures == {"device": "cuda"}
 
 
+def test_a_stage_of_many_processes_gives_each_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "16")
+    command = ("-c", "import os, json; print(json.dumps(dict(threads=os.environ['OMP_NUM_THREADS'])))")
+    for threads, seen in ((2, "2"), (None, "16")):
+        assert run_stage(Stage("threads", command, 30, threads=threads), tmp_path).figures == {"threads": seen}
+
+
 def test_an_unknown_stage_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
