@@ -12,7 +12,7 @@ from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.api.app import create_app
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.core.messages import Generate
-from tests.server.engine_client.test_client import token
+from tests.support.engine_messages import token
 from tests.support.sse import events
 
 NO_DATABASE = {"GET /health", "GET /healthz", "GET /readyz", "GET /metrics"}

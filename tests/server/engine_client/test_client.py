@@ -1,6 +1,5 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -25,26 +24,15 @@ from headmix_server.core.messages import (
     ForgetAdapter,
     Generate,
     LoadAdapter,
-    Output,
     Outputs,
     ResidentAdapter,
     Shutdown,
-    TokenOutput,
 )
-from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams, TokenCounts
+from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams
 from headmix_server.engine_client.client import EngineClient, EngineState
-from headmix_server.engine_client.computed import Computed
+from tests.support.engine_messages import REF, collect, request, token
 
 OTHER = AdapterRef(digest="sha256:" + "1" * 64, base="b", path="q", name="o", version=1, tenant="t")
-REF = AdapterRef(digest="sha256:" + "0" * 64, base="b", path="p", name="n", version=1, tenant="t")
-
-
-def request(request_id: str = "r") -> Generate:
-    return Generate(request_id=request_id, tenant="t", prompt=[1], adapter=None, sampling=SamplingParams(max_tokens=4))
-
-
-def token(number: int, reason: FinishReason | None = None, request_id: str = "r") -> TokenOutput:
-    return TokenOutput(request_id=request_id, tokens=[number], finish_reason=reason)
 
 
 def report(running: int, resident: list[ResidentAdapter] | None = None) -> EngineReport:
@@ -58,31 +46,6 @@ def report(running: int, resident: list[ResidentAdapter] | None = None) -> Engin
         slots_loading=0,
         resident=resident,
     )
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path) -> str:
-    return f"ipc://{tmp_path}/e"
-
-
-@pytest.fixture
-async def client(endpoint: str) -> AsyncIterator[EngineClient]:
-    client = EngineClient(max_open=2)
-    client.attach(endpoint)
-    yield client
-    client.detach("the test is over")
-
-
-@pytest.fixture
-async def engine(client: EngineClient, endpoint: str) -> AsyncIterator[FakeEngine]:
-    async with FakeEngine(endpoint) as engine:
-        engine.answering = False
-        await client.wait_ready()
-        yield engine
-
-
-async def collect(client: EngineClient, message: Generate) -> list[int]:
-    return [number async for output in client.generate(message) for number in output.tokens]
 
 
 async def test_outputs_reach_the_request_they_belong_to_and_no_other(client: EngineClient, engine: FakeEngine) -> None:
@@ -107,82 +70,6 @@ async def test_the_first_token_is_there_before_the_last_is_made(client: EngineCl
     assert [output.tokens async for output in outputs] == [[2]]
 
 
-async def test_a_consumer_that_stops_early_aborts_the_engine_request(client: EngineClient, engine: FakeEngine) -> None:
-    outputs = client.generate(request())
-    first = asyncio.ensure_future(anext(outputs))
-    await engine.expect(Generate)
-    await engine.send(token(1))
-    await first
-    await outputs.aclose()
-    assert await engine.expect(Abort) == [Abort(request_id="r")]
-    await engine.send(token(2))  # sent before the abort arrived: for no request
-    assert client.open_requests == 0
-
-
-async def test_what_comes_for_an_aborted_request_counts_until_the_engine_has_stopped(
-    client: EngineClient, engine: FakeEngine
-) -> None:
-    engine.stopping = False
-    computed = Computed(1)
-    outputs = client.generate(request(), computed)
-    first = asyncio.ensure_future(anext(outputs))
-    await engine.expect(Generate)
-    await engine.send(token(1))
-    await first
-    await outputs.aclose()
-    await engine.expect(Abort)
-    final = asyncio.create_task(computed.final())
-    await engine.send(token(2))
-    await engine.stop("another")
-    await asyncio.sleep(0.01)
-    assert not final.done()
-    await engine.stop("r", TokenCounts(prompt=1, generated=3))
-    await final
-    assert computed.counts == TokenCounts(prompt=1, generated=3)
-
-
-@pytest.mark.parametrize(
-    "ends", [token(2, FinishReason.STOP), Failed(request_id="r", code="internal_error", message="")]
-)
-async def test_an_aborted_request_that_has_ended_meanwhile_needs_no_account(
-    client: EngineClient, engine: FakeEngine, ends: Output
-) -> None:
-    engine.stopping = False
-    computed = Computed(1)
-    task = asyncio.create_task(anext(client.generate(request(), computed)))
-    await engine.expect(Generate)
-    task.cancel()
-    await engine.expect(Abort)
-    await engine.send(ends)
-    await computed.final()
-    assert computed.counts.generated == (1 if isinstance(ends, TokenOutput) else 0)
-
-
-async def test_the_counts_of_what_was_open_or_aborted_are_final_when_the_engine_is_gone(
-    client: EngineClient, engine: FakeEngine
-) -> None:
-    engine.stopping = False
-    opened, aborted, never = Computed(1), Computed(1), Computed(1)
-    tasks = [
-        asyncio.create_task(anext(client.generate(request(name), counts)))
-        for name, counts in (("a", opened), ("b", aborted))
-    ]
-    await engine.expect(Generate, 2)
-    tasks[1].cancel()
-    await engine.expect(Abort)
-    client.detach("it died")
-    for counts in (opened, aborted, never):
-        await counts.final()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def test_a_cancelled_consumer_aborts_the_engine_request(client: EngineClient, engine: FakeEngine) -> None:
-    task = asyncio.create_task(collect(client, request()))
-    await engine.expect(Generate)
-    task.cancel()
-    assert await engine.expect(Abort) == [Abort(request_id="r")]
-
-
 async def test_a_request_that_cannot_be_sent_is_not_left_open(client: EngineClient, engine: FakeEngine) -> None:
     unsendable = Generate(
         request_id="r", tenant="t", prompt=[2**64], adapter=None, sampling=SamplingParams(max_tokens=4)
@@ -190,61 +77,6 @@ async def test_a_request_that_cannot_be_sent_is_not_left_open(client: EngineClie
     with pytest.raises(OverflowError):
         await collect(client, unsendable)
     assert client.open_requests == 0
-
-
-async def test_the_first_and_the_last_open_request_are_told(client: EngineClient, engine: FakeEngine) -> None:
-    told: list[bool] = []
-    client.watch_busy(told.append)
-    first = asyncio.create_task(collect(client, request("a")))
-    await engine.expect(Generate)
-    second = asyncio.create_task(collect(client, request("b")))
-    await engine.expect(Generate)
-    assert told == [True]
-    await engine.send(token(1, FinishReason.STOP, "a"))
-    await first
-    assert told == [True]
-    await engine.send(token(1, FinishReason.STOP, "b"))
-    await second
-    assert told == [True, False]
-
-
-async def test_background_requests_make_nobody_busy(client: EngineClient, engine: FakeEngine) -> None:
-    told: list[bool] = []
-    client.watch_busy(told.append)
-    line = asyncio.create_task(collect(client, msgspec.structs.replace(request("line"), background=True)))
-    await engine.expect(Generate)
-    assert (client.open_requests, told) == (1, [])
-    online = asyncio.create_task(collect(client, request("online")))
-    await engine.expect(Generate)
-    await engine.send(token(1, FinishReason.STOP, "online"))
-    await online
-    assert (client.open_requests, told) == (1, [True, False])
-    await engine.send(token(1, FinishReason.STOP, "line"))
-    await line
-    assert told == [True, False]
-
-
-async def test_a_load_that_a_client_waits_for_is_told(client: EngineClient, engine: FakeEngine) -> None:
-    told: list[bool] = []
-    client.watch_busy(told.append)
-    load = asyncio.create_task(client.ask(LoadAdapter(request_id="l", adapter=REF), AdapterLoaded))
-    await engine.expect(LoadAdapter)
-    assert told == [True]
-    await engine.send(Failed(request_id="l", code="internal_error", message=""))
-    with pytest.raises(InternalError):
-        await load
-    assert told == [True, False]
-
-
-async def test_a_dead_engines_requests_are_no_longer_open(client: EngineClient, engine: FakeEngine) -> None:
-    told: list[bool] = []
-    client.watch_busy(told.append)
-    task = asyncio.create_task(collect(client, request()))
-    await engine.expect(Generate)
-    client.detach("it was killed")
-    with pytest.raises(EngineUnavailable):
-        await task
-    assert told == [True, False]
 
 
 async def test_nothing_follows_a_terminal_message(client: EngineClient, engine: FakeEngine) -> None:
