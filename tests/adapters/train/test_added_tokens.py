@@ -70,7 +70,7 @@ def test_added_tokens_are_learned_and_generated(added_material: Material, report
     for example in added_material.eval.examples[:2]:
         assert isinstance(example.labels, list)
         prompt = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label == -100]
-        said = loaded.generate(torch.tensor([prompt]), max_new_tokens=1, do_sample=False)[0, -1]
+        said = loaded.generate(torch.tensor([prompt], device=base.device), max_new_tokens=1, do_sample=False)[0, -1]
         assert said == prompt[-1]
         assert prompt[-1] in (SUBJECT, OBJECT)
     loaded.adapter.detach()

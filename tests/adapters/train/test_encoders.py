@@ -81,7 +81,7 @@ def test_a_classifier_on_an_encoder_learns_and_its_file_gives_the_recorded_score
     artifact = verify_artifact(result.artifact, base=material.base.shape)
     assert artifact.config.training["metrics"]["base"] == result.base.scores
     loaded = load_adapter(material.model, result.artifact)
-    ids = torch.tensor([material.eval.examples[0].input_ids])
+    ids = torch.tensor([material.eval.examples[0].input_ids], device=material.model.device)
     assert loaded(input_ids=ids).logits.argmax() == material.eval.examples[0].labels
     loaded.adapter.detach()
 
@@ -110,7 +110,8 @@ def test_the_bases_own_answer_is_the_label_with_the_nearest_training_texts(
 
     def embedding(example: Example) -> torch.Tensor:
         with torch.no_grad():
-            states = material.model(input_ids=torch.tensor([example.input_ids])).last_hidden_state[0]
+            ids = torch.tensor([example.input_ids], device=material.model.device)
+            states = material.model(input_ids=ids).last_hidden_state[0]
         mean = states.mean(dim=0)
         return torch.as_tensor(mean / mean.norm())
 

@@ -42,8 +42,8 @@ def test_answer_scores_weigh_every_supervised_token_alike(material: MaterialMake
     total, count = 0.0, 0
     with torch.no_grad():
         for example in loaded.eval.examples:
-            labels = torch.tensor([example.labels])
-            output = loaded.model(input_ids=torch.tensor([example.input_ids]), labels=labels)
+            ids, labels = torch.tensor([[example.input_ids], [example.labels]], device=loaded.model.device)
+            output = loaded.model(input_ids=ids, labels=labels)
             tokens = int((labels != -100).sum())
             total, count = total + float(output.loss) * tokens, count + tokens
     assert scores["answer_nll"] == pytest.approx(total / count, rel=1e-5)
@@ -63,7 +63,7 @@ def test_the_bases_answer_is_the_label_that_the_text_makes_likelier(material: Ma
         turn = [{"role": "user", "content": question}]
         prompt = template.render(turn)
         start, ids = len(tokenizer.encode(prompt)), tokenizer.encode(f"{prompt}{label}<|im_end|>")
-        scores = loaded.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+        scores = loaded.model(input_ids=torch.tensor([ids], device=loaded.model.device)).logits[0].log_softmax(dim=-1)
         return sum(float(scores[at - 1, ids[at]]) for at in range(start, len(ids)))
 
     right = 0

@@ -20,7 +20,7 @@ def greedy(material: Material, prompt: list[int], count: int) -> list[int]:
     ids = list(prompt)
     for _ in range(count):
         with torch.no_grad():
-            ids.append(int(material.model(torch.tensor([ids])).logits[0, -1].argmax()))
+            ids.append(int(material.model(torch.tensor([ids], device=material.model.device)).logits[0, -1].argmax()))
         if ids[-1] in material.text.tokenizer.eos_ids:
             return ids[len(prompt) : -1]
     return ids[len(prompt) :]
