@@ -84,7 +84,6 @@ class Environment:
         self.evictions: Counter[str] = Counter()
         self.prefix_hits = 0
         self.accepted_tokens = 0
-        self._loads_seen = 0
 
     # --- the registry --------------------------------------------------------------------------------------------
 
@@ -132,9 +131,7 @@ class Environment:
         self.now += seconds
         self._wait_for_loads()
         self._wait_for_grammars()
-        ended = self.runner.loads_ended
         outputs = self.engine.step()
-        self._loads_seen = ended
         report = make_report(self.engine)
         self.evictions.update(report.evictions)
         self.prefix_hits += report.prefix_hits
@@ -142,15 +139,12 @@ class Environment:
         return outputs
 
     def _wait_for_loads(self) -> None:
-        """Wait until every load has finished, so that the step sees the same state on every walk of a seed."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        pending = self.engine.tiers.num_loading
-        while self.runner.disk_runs and self.runner.loads_ended - self._loads_seen < pending:
+        """Wait until every load is in the engine's queue, so that each walk of a seed sees the same states."""
+        deadline, loader = time.monotonic() + PATIENCE_SECONDS, self.engine.tiers._loader  # noqa: SLF001
+        while self.runner.disk_runs and loader._done.qsize() < loader.num_pending:  # noqa: SLF001
             if time.monotonic() > deadline:
                 raise TimeoutError("a load never ended")
             time.sleep(0.0001)
-        if pending and self.runner.disk_runs:
-            time.sleep(0.0002)  # a finished load is handed over a moment later
 
     def _wait_for_grammars(self) -> None:
         """Wait until every grammar is compiled, for the same reason."""

@@ -22,7 +22,6 @@ class FaultInjectingRunner:
         self._break_next = False
         self._broke_last = False
         self._broken: tuple[int, ...] = ()
-        self.loads_ended = 0
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._runner, name)
@@ -70,15 +69,11 @@ class FaultInjectingRunner:
         """Load once the disk is running, unless the artifact is damaged."""
         if not self._disk.wait(PATIENCE_SECONDS):
             raise AdapterLoadError("the walk never started the disk again")
-        try:
-            with self._lock:
-                if ref.digest in self._damaged:
-                    self._damaged.discard(ref.digest)
-                    raise AdapterLoadError(DAMAGED)
-            return self._runner.load(ref)
-        finally:
-            with self._lock:
-                self.loads_ended += 1
+        with self._lock:
+            if ref.digest in self._damaged:
+                self._damaged.discard(ref.digest)
+                raise AdapterLoadError(DAMAGED)
+        return self._runner.load(ref)
 
     def run(self, batch: Batch) -> list[RowResult]:
         """Compute a step, unless it is to fail."""
