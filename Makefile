@@ -63,7 +63,7 @@ check: .venv/.installed  ## The only definition of clean
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m drift
+	$(BIN)/pytest -n 2 -m drift
 
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
