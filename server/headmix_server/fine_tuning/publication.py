@@ -2,6 +2,8 @@
 
 So a server that dies at any point publishes once: before the transaction there is neither, after it both. Only the
 server, which holds the database's lease, does this; a worker never writes the catalog.
+
+An adapter that scores below its base takes no requests from the current version, whatever the job asked for.
 """
 
 import time
@@ -76,7 +78,7 @@ class Publisher:
                 request.name,
                 upload,
                 record,
-                current=request.publish.how == "current",
+                current=request.publish.how == "current" and not trained.below_base,
                 may_be_first=True,
                 actor=request.actor,
                 quota=quota,
@@ -85,7 +87,7 @@ class Publisher:
         return published.version
 
     def _end(self, session: Session, job: Job, request: FineTuning, trained: Trained, version: AdapterVersion) -> None:
-        events = [*_canary_events(session, request, version)]
+        events = [*_rollout_events(session, request, trained, version)]
         files = tuple(self._recorded(session, job, request, file) for file in trained.files)
         result = msgspec.structs.replace(trained, files=files, fine_tuned_model=version.reference)
         events.append(NewEvent(f"New fine-tuned model created: {version.reference}"))
@@ -109,8 +111,11 @@ class Publisher:
         return msgspec.structs.replace(file, id=stored.id)
 
 
-def _canary_events(session: Session, request: FineTuning, version: AdapterVersion) -> list[NewEvent]:
-    """Start the canary if one is wanted, and return what happened instead if it cannot be one."""
+def _rollout_events(session: Session, request: FineTuning, trained: Trained, version: AdapterVersion) -> list[NewEvent]:
+    """Start the canary if one is wanted; return what differs from what was asked for."""
+    if trained.below_base and not version.current and request.publish.how != "beside":
+        text = f"{version.reference} scores below its base, so it is published beside the current version"
+        return [NewEvent(text, level="warn")]
     if request.publish.how != "canary":
         return []
     if version.current:

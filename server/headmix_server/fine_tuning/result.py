@@ -27,13 +27,15 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True):
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """The result. `fine_tuned_model` is `name@version` once it is published.
 
-    `scores` are those of `adapter`, `base` and `linear classifier` (each may be missing) on the held-out data.
+    `scores` are those of `adapter`, `base` and `linear classifier` (each may be missing) on the held-out data;
+    `below_base` is whether the adapter scores below its base there.
     """
 
     artifact: StoredBytes
     files: tuple[ResultFile, ...] = ()
     trained_tokens: int = 0
     scores: Mapping[str, Mapping[str, float]] = {}
+    below_base: bool = False
     warnings: tuple[str, ...] = ()
     fine_tuned_model: str | None = None
 

@@ -31,7 +31,9 @@ def rig_settings(database_url: str) -> dict[str, str]:
     return {"database": database_url}
 
 
-async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str, ...] = (), **body: Any) -> str:
+async def trained(
+    rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str, ...] = (), below_base: bool = False, **body: Any
+) -> str:
     """Return the id of a job whose worker is done with it."""
     job = await create(rig, **{"suffix": "tone", **body})
     with keeping(rig) as keeper:
@@ -48,6 +50,7 @@ async def trained(rig: ApiRig, folder: Path, *, seed: int = 0, labels: tuple[str
         files=(ResultFile(filename=CURVES, digest=put_bytes(files, picture), size_bytes=6),),
         trained_tokens=99,
         scores={"adapter": {"answer_nll": 1.5}},
+        below_base=below_base,
     )
     rig.state.jobs.move(job["id"], before={"queued"}, after="publishing", result=result.json())
     with writing(rig.state.database) as session:
@@ -110,6 +113,29 @@ async def test_what_cannot_be_a_canary_is_published_beside_and_the_job_says_so(r
     assert await versions(rig) == [(2, False), (1, True)]
     events = (await rig.client.get(f"{URL}/{job}/events")).json()["data"]
     assert [event["message"][:21] for event in events if event["level"] == "warn"] == ["No canary was started"]
+
+
+@pytest.mark.parametrize(
+    ("publish", "said"),
+    [
+        ("current", ["tone@2 scores below its base, so it is published beside the current version"]),
+        ({"canary": 25}, ["tone@2 scores below its base, so it is published beside the current version"]),
+        ("beside", []),
+    ],
+)
+async def test_what_scores_below_its_base_takes_no_requests_from_the_current_version(
+    rig: ApiRig, tmp_path: Path, publish: object, said: list[str]
+) -> None:
+    await trained(rig, tmp_path, below_base=True)  # there is none yet: it is the current one
+    await check_all(rig)
+    assert await versions(rig) == [(1, True)]
+    job = await trained(rig, tmp_path, seed=1, below_base=True, headmix={"publish": publish})
+    await check_all(rig)
+    assert (await get(rig, {"id": job}))["fine_tuned_model"] == "tone@2"
+    assert await versions(rig) == [(2, False), (1, True)]
+    assert (await rig.client.get("/v1/adapters/tone")).json()["canary"] is None
+    events = (await rig.client.get(f"{URL}/{job}/events")).json()["data"]
+    assert [event["message"] for event in events if event["level"] == "warn"] == said
 
 
 async def test_a_crash_before_the_end_of_the_transaction_publishes_nothing_and_the_next_try_once(

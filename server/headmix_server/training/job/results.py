@@ -33,6 +33,7 @@ def store_results(artifact: Path, put: Put, done: Done, started: Started | None,
         files=tuple(found),
         trained_tokens=tokens,
         scores=_scores(done, started),
+        below_base=done.below_base,
         warnings=tuple(_warnings(done, started)),
     )
 

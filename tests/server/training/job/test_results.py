@@ -47,7 +47,7 @@ def test_scores_on_few_texts_or_below_the_base_come_with_a_warning(
     done = Done(artifact=str(artifact), digest="", steps=9, scores={"accuracy": 0.8}, below_base=below)
     with files.staging() as staging:
         trained = store_results(artifact, staging.put, done, started(held_out), tokens=5)
-    assert trained.warnings == expected
+    assert (trained.warnings, trained.below_base) == (expected, below)
     assert [file.filename for file in trained.files] == ["heads.svg"]
     assert {name: scores["accuracy"] for name, scores in trained.scores.items()} == {
         "adapter": 0.8,
