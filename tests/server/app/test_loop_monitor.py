@@ -79,9 +79,19 @@ async def _in_a_task(work: Callable[[], None]) -> None:
     work()
 
 
-async def test_the_tests_watchdog_fails_on_a_callback_that_computes_too_long_and_names_it() -> None:
+async def test_the_tests_watchdog_fails_on_a_callback_that_computes_too_long_and_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.support.clocks.loop_time.is_traced", lambda: False)
     with pytest.raises(AssertionError, match=r"blocked.*_in_a_task"), loop_time():
         await asyncio.create_task(_in_a_task(lambda: _compute(0.1)))
+
+
+async def test_the_tests_watchdog_judges_nothing_under_a_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.clocks.loop_time.is_traced", lambda: True)
+    with loop_time() as measured:
+        await asyncio.create_task(_in_a_task(lambda: _compute(0.1)))
+    assert measured.blocked
 
 
 async def test_the_tests_watchdog_does_not_count_waiting_other_threads_or_the_rest_of_the_machine() -> None:
