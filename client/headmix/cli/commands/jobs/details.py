@@ -65,13 +65,12 @@ def print_scores(job: FineTuningJob) -> None:
 
 
 def curl_of(base_url: str, job: FineTuningJob) -> str:
-    """Return a command that asks the trained adapter."""
-    body: dict[str, object]
+    """Return a command that asks the version that a job made: its name alone may be answered by another one."""
+    body: dict[str, object] = {"model": job.fine_tuned_model}
     if job.headmix.task == "classification":
-        path, body = "/v1/classify", {"model": job.headmix.name, "input": "a text"}
+        path, body["input"] = "/v1/classify", "a text"
     else:
-        path = "/v1/chat/completions"
-        body = {"model": job.headmix.name, "messages": [{"role": "user", "content": "a question"}]}
+        path, body["messages"] = "/v1/chat/completions", [{"role": "user", "content": "a question"}]
     data = shlex.quote(json.dumps(body))
     return (
         f'curl -s {shlex.quote(base_url + path)} -H "Authorization: Bearer ${API_KEY_VARIABLE}" '
