@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm gemma install check test test-all test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-batch bench-training bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm gemma install check test test-all test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-batch bench-training bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -51,7 +51,7 @@ test-torch:  ## What computes, with another torch in an environment of its own: 
 gpu-kit: .venv/.installed  ## Pack .gpu-kit: what a GPU machine with torch but no package registry lacks
 	$(BIN)/python -m harness.gpu.kit
 
-gpu-proof: .venv/.installed  ## On a GPU: tests, decode steps next to their floor, HTTP, every form of the weights, PEFT; last line JSON
+gpu-proof: .venv/.installed  ## On a GPU: tests, decode steps next to their floor, HTTP, every form of the weights, training, PEFT; last line JSON
 	$(BIN)/python -m harness.gpu.proof
 
 bench-cuda: .venv/.installed  ## A decode step on a GPU next to its floor and PEFT, random weights of 1B and 7B shape; last line JSON

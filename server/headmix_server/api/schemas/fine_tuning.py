@@ -110,7 +110,9 @@ class ExtensionBody(RequestBody):
     )
     sites: Annotated[list[SiteName], Field(min_length=1, max_length=6)] | None = None
     publish: Literal["current", "beside"] | CanaryPublication = Field(
-        "current", description="What becomes of the adapter; the first version of a name is always current."
+        "current",
+        description="What becomes of the adapter. The first version of a name is always current; a later one that "
+        "scores below its base stays beside the current one.",
     )
     ignore: Annotated[list[Label], Field(max_length=64, fail_fast=True)] = Field(
         default=[], description="Fields of rows and messages to leave out; any other unknown field is refused."
